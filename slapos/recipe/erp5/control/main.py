@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Program mariadb-control: the one Python process of a partition, which for now schedules its regular jobs."""
+
+import argparse
+import contextlib
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control import jobs
+from slapos.recipe.erp5.control.scheduler import Scheduler
+from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.mariadb import config as configuration
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs until SIGTERM. Exit codes: 0 stopped, 1 the configuration cannot be used (one sentence on stderr)."""
+    parser = argparse.ArgumentParser(prog="mariadb-control", description="Schedule the partition's regular jobs.")
+    parser.add_argument("--config", required=True, help="the partition's etc/mariadb.json")
+    path = Path(parser.parse_args(arguments).config).absolute()
+    return process.program(lambda: serve(path))
+
+
+def serve(path: Path) -> None:
+    """Follow the configuration at `path` and its changes. Raises ConfigurationError when the first one is unusable."""
+    os.umask(0o077)
+    watched = Watched(path)
+    watched.has_changed()
+    config = configuration.load(path)
+    plans = jobs.plans(config, path)
+    jobs.prepare(config)
+    with selectors.DefaultSelector() as selector, Signals(selector) as signals:
+        scheduler = Scheduler(config.scheduler_state, selector)
+        scheduler.take(plans, "", times.now())
+        try:
+            while not signals.stop:
+                if watched.has_changed():
+                    _take_over(scheduler, path)
+                timeout = scheduler.tick(times.now())
+                for key, _ in selector.select(0 if signals.stop else timeout):
+                    key.data()
+        finally:
+            scheduler.stop(times.now())
+
+
+def _take_over(scheduler: Scheduler, path: Path) -> None:
+    """Follow the changed configuration; one that cannot be used changes nothing but the state's `problem`."""
+    try:
+        plans, problem = jobs.plans(configuration.load(path), path), ""
+        process.log(f"{path} has changed: following it")
+    except ConfigurationError as error:
+        plans, problem = scheduler.plans, str(error)
+        process.log(f"error: {problem}")
+    scheduler.take(plans, problem, times.now())
+
+
+class Watched:
+    """A file that may be replaced or rewritten at any time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+
+    def has_changed(self) -> bool:
+        """Whether it is another one than at the last call; a file that is missing for a moment has not changed."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        last, self._seen = self._seen, (status.st_ino, status.st_mtime_ns, status.st_size)
+        return self._seen != last
+
+
+class Signals:
+    """Turns signals into readable bytes on `selector`, so that they end its wait; SIGTERM and SIGINT set `stop`."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self.stop = False
+        self._selector = selector
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Signals":
+        reader, writer = (self._stack.enter_context(end) for end in socket.socketpair())
+        for end in (reader, writer):
+            end.setblocking(False)
+        self._selector.register(reader, selectors.EVENT_READ, lambda: reader.recv(4096))
+        self._stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        for number in (signal.SIGCHLD, signal.SIGHUP):  # only to wake: a child that ended, a file to look at now
+            signal.signal(number, lambda *_: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _stop(self, *_: object) -> None:
+        self.stop = True
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

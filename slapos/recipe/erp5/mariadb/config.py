@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shape of a MariaDB partition's `etc/mariadb.json`, and where each of its files lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slapos.recipe.erp5 import config
+
+ADMINISTRATOR = "slapos_administrator"
+"""The local administration account: one name in every partition, a password of its own in each (FACTS 3)."""
+REPLICATION_USER = "replication_user"
+
+
+@dataclass(frozen=True)
+class Software:
+    """Locations of the release's parts: each holds `bin/` and whatever else the component has."""
+
+    mariadb: str
+    logrotate: str
+    percona_toolkit: str
+    zstd: str
+    zoneinfo: str  # a folder such as .../usr/share/zoneinfo
+
+
+@dataclass(frozen=True)
+class Network:
+    """`ipv6` is empty without `use-ipv6`; `backup_port` is nginx's, on the same addresses."""
+
+    ipv4: str
+    ipv6: str
+    port: int
+    backup_port: int
+
+
+@dataclass(frozen=True)
+class Database:
+    """One entry of `database-list`, its password given or generated."""
+
+    name: str
+    user: str
+    password: str
+    with_process_privilege: bool = False
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Passwords that were generated for this partition and are kept; `backup_token` is in the backups' URL."""
+
+    administrator_password: str
+    replication_password: str
+    backup_token: str
+
+
+@dataclass(frozen=True)
+class LogicalBackup:
+    """`backup.logical`: `periodicity` is a cron expression, `daily` or `hourly`."""
+
+    enable: bool
+    periodicity: str
+    retention_days: int
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The parameter `backup`."""
+
+    logical: LogicalBackup
+
+
+@dataclass(frozen=True)
+class Config:
+    """`etc/mariadb.json`: all that the run-time programs of a MariaDB partition know."""
+
+    instance: str  # the instance's title, for messages
+    partition: str  # the partition's directory
+    software: Software
+    network: Network
+    server_id: int
+    secrets: Secrets
+    databases: tuple[Database, ...]
+    test_databases: tuple[Database, ...]
+    character_set: str
+    collation: str
+    mroonga: bool
+    binlog_expire_days: int
+    backup: Backup
+
+    def path(self, *names: str) -> Path:
+        """A file of the partition, such as path("srv", "mariadb")."""
+        return Path(self.partition, *names)
+
+    @property
+    def data_directory(self) -> Path:
+        return self.path("srv", "mariadb")
+
+    @property
+    def defaults_file(self) -> Path:
+        """Read by the server, and through its [client] section by every local tool (mode 0600)."""
+        return self.path("etc", "mariadb.cnf")
+
+    @property
+    def socket(self) -> Path:
+        return self.path("var", "run", "mariadb.sock")
+
+    @property
+    def error_log(self) -> Path:
+        return self.path("var", "log", "mariadb-error.log")
+
+    @property
+    def slow_log(self) -> Path:
+        return self.path("var", "log", "mariadb-slow.log")
+
+    @property
+    def nginx_pid(self) -> Path:
+        """The pid file of the nginx that serves the backups."""
+        return self.path("var", "run", "nginx.pid")
+
+    @property
+    def dumps(self) -> Path:
+        """Logical backups and their manifest."""
+        return self.path("srv", "backup", "mariadb-full")
+
+    @property
+    def offered(self) -> Path:
+        """The folder that nginx serves: hard links of exactly what the manifests list."""
+        return self.path("srv", "backup", "offered")
+
+    @property
+    def scheduler_state(self) -> Path:
+        return self.path("var", "run", "scheduler.json")
+
+    def program(self, name: str) -> str:
+        """The path of one of MariaDB's own programs, such as program("mariadb-dump")."""
+        return str(Path(self.software.mariadb, "bin", name))
+
+
+def load(path: str | Path) -> Config:
+    """Read `etc/mariadb.json`. Raises ConfigurationError."""
+    return config.load(path, Config)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The on_creation hook: fills an empty database with accounts, databases and engines, before it ever serves."""
+
+import argparse
+from pathlib import Path
+
+from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import decide, mroonga, private_server, provision, sql
+from slapos.recipe.erp5.mariadb.config import Config
+
+
+def administrator_sql(config: Config) -> str:
+    """The init-file that makes the administration account what `config` says."""
+    hashed = sql.password_hash(config.secrets.administrator_password)
+    return sql.administrator_statements(decide.ADMINISTRATION, hashed)
+
+
+def create(config: Config, data_directory: Path) -> None:
+    """Fill the new database in `data_directory`, as mariadb-install-db leaves it.
+
+    What concerns this server alone is unlogged; what replicas need is in the binary log from its first event on.
+    Raises ConfigurationError before anything is done, ServerError.
+    """
+    decide.requested(config)
+    with process.step("start a private server, and make the administration account"):
+        server = private_server.of(config, data_directory, init_sql=administrator_sql(config))
+    with server as socket, sql.connect(config.defaults_file, socket) as connection:
+        with process.step("keep only the server's own accounts"), sql.unlogged(connection):
+            sql.keep_only_own_accounts(connection, decide.ADMINISTRATION)
+        mroonga.install(config, connection)
+        with process.step("create the databases and users"):
+            provision.create_all(config, connection)
+        process.log("step: stop the private server")
+
+
+def main() -> int:
+    """The program `mariadb-create`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="etc/mariadb.json")
+    parser.add_argument("--data-directory", required=True, type=Path, help="the new database")
+    arguments = parser.parse_args()
+    return process.program(lambda: create(configuration.load(arguments.config), arguments.data_directory))

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All SQL of the MariaDB service: one function an intent, values bound, identifiers quoted."""
+
+import configparser
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import ER
+from pymysql.cursors import Cursor, DictCursor
+
+from slapos.recipe.erp5.errors import ConfigurationError, ServerError
+
+CONNECT_TIMEOUT = 10
+"""Seconds that making a connection may take; statements themselves are not limited."""
+MEMORY = "slapos"
+"""The database in which `provisioned` remembers what was once created; it travels with backups and replication."""
+# What mariadb-install-db makes and the server needs; whatever else it made goes away at creation.
+_KEPT_ACCOUNTS = ("mariadb.sys", "root")
+# A wrong password, none for an account that logs in by another plugin, a locked account, and an expired password, which
+# is told at the login or, as to PyMySQL, at the first statement.
+_DENIALS = (ER.ACCESS_DENIED_ERROR, 1698, 4151, 1862, 1820)
+
+
+class AccessDenied(ServerError):
+    """There is a server, and it refuses this account or its password."""
+
+
+# ---- connections, statements, quoting
+
+
+def connect(defaults_file: str | Path, socket: str | Path | None = None) -> Connection:
+    """An autocommitting connection as the [client] section of `defaults_file` says, through `socket` when given.
+
+    Raises ServerError when there is no server, AccessDenied when it refuses the account, ConfigurationError when
+    `defaults_file` cannot be used.
+    """
+    options = {} if socket is None else {"unix_socket": str(socket)}
+    try:
+        return pymysql.connect(
+            read_default_file=str(defaults_file),
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT,
+            **options,
+        )
+    except configparser.Error as error:
+        # Its kind alone: its message can quote lines, and one of them has the password.
+        raise ConfigurationError(
+            f"{defaults_file} cannot be read ({type(error).__name__}): process the partition to write it again"
+        ) from error
+    except (pymysql.MySQLError, OSError) as error:
+        raise _failure("cannot connect to MariaDB", error) from error
+
+
+def execute(connection: Connection, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+    """Execute `statement`, with `values` bound to its `%s` when there are any; its rows. Raises ServerError."""
+    return _fetch(connection, Cursor, statement, values)
+
+
+def rows(connection: Connection, statement: str, values: Sequence[object] = ()) -> list[dict[str, object]]:
+    """Like `execute`, each row a dictionary: for SHOW statements, whose columns differ between versions."""
+    return _fetch(connection, DictCursor, statement, values)
+
+
+def _fetch(connection: Connection, kind: type[Cursor], statement: str, values: Sequence[object]) -> list:
+    try:
+        with connection.cursor(kind) as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+    except (pymysql.MySQLError, OSError) as error:
+        # The statement's first words only: the rest may hold what is nobody's business.
+        raise _failure(f"MariaDB refused {' '.join(statement.split()[:2])}", error) from error
+
+
+def _failure(what: str, error: Exception) -> ServerError:
+    """The exception for a driver's error."""
+    denied = error.args and error.args[0] in _DENIALS
+    return (AccessDenied if denied else ServerError)(f"{what}: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    """A driver's error as `message (number)`."""
+    if len(error.args) == 2:
+        return f"{error.args[1]} ({error.args[0]})"
+    return str(error)
+
+
+def identifier(name: str) -> str:
+    """`name` quoted as an identifier, such as a database's in CREATE DATABASE."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def pattern(name: str) -> str:
+    """The database `name` quoted for GRANT ... ON, where a bare `_` or `%` would match other databases too."""
+    return identifier(_escaped(name))
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", r"\_").replace("%", r"\%")
+
+
+def password_hash(password: str) -> str:
+    """What mysql_native_password keeps of `password`: `*` and 40 hexadecimal digits.
+
+    Accounts are made from it, so that no password gets into the binary log, a slow log or an error message.
+    """
+    return "*" + hashlib.sha1(hashlib.sha1(password.encode("utf-8")).digest()).hexdigest().upper()
+
+
+@contextlib.contextmanager
+def unlogged(connection: Connection) -> Iterator[None]:
+    """What is done inside enters no binary log and gets no GTID, as it concerns this server alone."""
+    execute(connection, "SET SESSION sql_log_bin = 0")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ServerError):  # a broken connection is reported by whoever broke it
+            execute(connection, "SET SESSION sql_log_bin = 1")
+
+
+# ---- what the server is
+
+
+def version(connection: Connection) -> str:
+    """The server's version, such as 10.11.19-MariaDB-log."""
+    return str(execute(connection, "SELECT VERSION()")[0][0])
+
+
+def variable(connection: Connection, name: str) -> str:
+    """The value of the global variable `name`, as text (switches are 0 or 1)."""
+    return str(execute(connection, f"SELECT @@GLOBAL.{identifier(name)}")[0][0])
+
+
+def gtid_binlog_pos(connection: Connection) -> str:
+    """The GTIDs of the last transactions in the binary log, such as 0-1-27; empty when there is none."""
+    return variable(connection, "gtid_binlog_pos")
+
+
+def is_replica(connection: Connection) -> bool:
+    """Whether the server is configured to replicate from another one, be it running or stopped."""
+    return bool(rows(connection, "SHOW ALL SLAVES STATUS"))
+
+
+def is_writable(connection: Connection) -> bool:
+    """Whether ordinary accounts may write."""
+    return variable(connection, "read_only") == "0"
+
+
+# ---- accounts and databases
+
+
+@dataclass(frozen=True, order=True)
+class Account:
+    """Whom the server knows as 'user'@'host'; `host` may be a pattern."""
+
+    user: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}"
+
+
+def databases(connection: Connection) -> frozenset[str]:
+    """The names of all databases."""
+    found = execute(connection, "SELECT schema_name FROM information_schema.schemata")
+    return frozenset(str(name) for (name,) in found)
+
+
+def accounts(connection: Connection) -> frozenset[Account]:
+    """All accounts, without the roles."""
+    found = execute(connection, "SELECT User, Host FROM mysql.user WHERE is_role = 'N'")
+    return frozenset(Account(str(user), str(host)) for user, host in found)
+
+
+def database_grants(connection: Connection) -> frozenset[tuple[str, Account]]:
+    """Who has any privilege on which database: pairs of its name, without escapes, and the account."""
+    found = execute(connection, "SELECT Db, User, Host FROM mysql.db")
+    return frozenset((_unescaped(str(name)), Account(str(user), str(host))) for name, user, host in found)
+
+
+def _unescaped(name: str) -> str:
+    return name.replace(r"\_", "_").replace(r"\%", "%")
+
+
+def global_grants(connection: Connection) -> frozenset[tuple[str, Account]]:
+    """Who has the global privileges that we give: pairs of PROCESS or REPLICATION SLAVE, and the account."""
+    found = execute(connection, "SELECT User, Host, Process_priv, Repl_slave_priv FROM mysql.user WHERE is_role = 'N'")
+    pairs = set()
+    for user, host, *granted in found:
+        for privilege, yes in zip(("PROCESS", "REPLICATION SLAVE"), granted, strict=True):
+            if yes == "Y":
+                pairs.add((privilege, Account(str(user), str(host))))
+    return frozenset(pairs)
+
+
+def create_database(connection: Connection, name: str, character_set: str, collation: str) -> None:
+    """Create a database that does not exist."""
+    kind = f"CHARACTER SET {connection.escape(character_set)} COLLATE {connection.escape(collation)}"
+    execute(connection, f"CREATE DATABASE {identifier(name)} {kind}")
+
+
+def create_account(connection: Connection, account: Account, hashed: str, require_tls: bool) -> None:
+    """Create an account that does not exist, its password given as `password_hash` makes it."""
+    require = " REQUIRE SSL" if require_tls else ""
+    values = (account.user, account.host, hashed)
+    execute(connection, f"CREATE USER %s@%s IDENTIFIED BY PASSWORD %s{require}", values)
+
+
+def native_password(connection: Connection, account: Account) -> str:
+    """The hash of an account's present password; empty when it logs in by other means."""
+    found = execute(
+        connection,
+        "SELECT authentication_string FROM mysql.user"
+        " WHERE User = %s AND Host = %s AND plugin = 'mysql_native_password' AND authentication_string LIKE '*%%'",
+        (account.user, account.host),
+    )
+    return str(found[0][0]) if found else ""
+
+
+def grant_database(connection: Connection, name: str, account: Account) -> None:
+    """Give `account` every privilege on the database `name`, and on no other whose name resembles it."""
+    execute(connection, f"GRANT ALL PRIVILEGES ON {pattern(name)}.* TO {_quoted(connection, account)}")
+
+
+def grant_global(connection: Connection, privilege: str, account: Account) -> None:
+    """Give `account` a global privilege of a fixed name, such as PROCESS."""
+    execute(connection, f"GRANT {privilege} ON *.* TO {_quoted(connection, account)}")
+
+
+def _quoted(connection: Connection, account: Account) -> str:
+    return f"{connection.escape(account.user)}@{connection.escape(account.host)}"
+
+
+# ---- the accounts of the server itself
+
+
+def administrator_statements(account: Account, hashed: str) -> str:
+    """The init-file that makes (or makes again) the administration account, unlogged, before anybody can log in."""
+    name = f"'{account.user}'@'{account.host}'"  # a constant of ours, and a hash: nothing in them needs quoting
+    return (
+        "SET SESSION sql_log_bin = 0;\n"
+        f"CREATE OR REPLACE USER {name} IDENTIFIED BY PASSWORD '{hashed}';\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {name} WITH GRANT OPTION;\n"
+    )
+
+
+def keep_only_own_accounts(connection: Connection, administrator: Account) -> None:
+    """Reduce what mariadb-install-db made to `administrator`, and root as the system's root on the socket."""
+    kept = {Account(user, "localhost") for user in _KEPT_ACCOUNTS} | {administrator}
+    for account in sorted(accounts(connection) - kept):
+        execute(connection, "DROP USER %s@%s", (account.user, account.host))
+    execute(connection, "ALTER USER 'root'@'localhost' IDENTIFIED VIA unix_socket")
+
+
+# ---- the memory of what was once created
+
+
+def has_memory(connection: Connection) -> bool:
+    """Whether the database knows what was once created in it (`begin_memory` was completed)."""
+    present = execute(
+        connection,
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'provisioned'",
+        (MEMORY,),
+    )
+    return bool(present) and bool(execute(connection, f"SELECT 1 FROM {MEMORY}.provisioned WHERE kind = 'memory'"))
+
+
+def begin_memory(connection: Connection, known: Sequence[tuple[str, str]]) -> None:
+    """Begin the memory with the (kind, name) pairs in `known`, all of them or none: an empty one would create them."""
+    execute(connection, f"CREATE DATABASE IF NOT EXISTS {MEMORY} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    execute(
+        connection,
+        f"CREATE TABLE IF NOT EXISTS {MEMORY}.provisioned ("
+        " kind VARCHAR(16) NOT NULL, name VARCHAR(512) NOT NULL,"
+        " created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (kind, name)"
+        ") ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    )
+    execute(connection, "START TRANSACTION")
+    for kind, name in [*known, ("memory", "begun")]:
+        remember(connection, kind, name)
+    execute(connection, "COMMIT")
+
+
+def remember(connection: Connection, kind: str, name: str) -> None:
+    """Remember for good that `name` was created."""
+    execute(
+        connection,
+        f"INSERT INTO {MEMORY}.provisioned (kind, name) VALUES (%s, %s) ON DUPLICATE KEY UPDATE kind = kind",
+        (kind, name),
+    )
+
+
+def remembered(connection: Connection) -> frozenset[tuple[str, str]]:
+    """The (kind, name) pairs of what was once created."""
+    found = execute(connection, f"SELECT kind, name FROM {MEMORY}.provisioned WHERE kind <> 'memory'")
+    return frozenset((str(kind), str(name)) for kind, name in found)
+
+
+@contextlib.contextmanager
+def provisioning(connection: Connection) -> Iterator[bool]:
+    """Hold the server's own lock against a second provision at the same time; false when somebody else has it."""
+    held = execute(connection, "SELECT GET_LOCK('slapos_provision', 0)")[0][0] == 1
+    try:
+        yield held
+    finally:
+        if held:
+            with contextlib.suppress(ServerError):  # it ends with the connection anyway
+                execute(connection, "DO RELEASE_LOCK('slapos_provision')")
+
+
+# ---- engines, time zones
+
+
+def has_mroonga(connection: Connection) -> bool:
+    """Whether the storage engine Mroonga can be used now."""
+    found = execute(connection, "SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'Mroonga'")
+    return found == [("ACTIVE",)]
+
+
+def execute_script(connection: Connection, script: str) -> None:
+    """Execute the statements of `script`, which end with `;` at a line's end (no DELIMITER, no routine bodies)."""
+    for statement in (part.strip() for part in f"{script}\n".split(";\n")):
+        if statement:
+            execute(connection, statement)
+
+
+def knows_time_zones(connection: Connection) -> bool:
+    """Whether a time zone's name means something: Paris is two hours ahead of UTC in summer."""
+    found = execute(connection, "SELECT HOUR(CONVERT_TZ('2020-07-01 00:00:00', 'UTC', 'Europe/Paris'))")
+    return found == [(2,)]
+
+
+# ---- what promises ask
+
+
+# Besides a wrong password: no account matches the client's host, and one that may only change its password.
+_REFUSALS = (*_DENIALS, 1130, 1820)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a server says it is; `addresses` is its bind_address, `uptime` in seconds, no / ends `data_directory`."""
+
+    version: str
+    server_id: int
+    data_directory: str
+    port: int
+    addresses: tuple[str, ...]
+    networking: bool
+    read_only: bool
+    uptime: int
+
+
+def identify(timeout: float, **where: object) -> Identity:
+    """Log in, ask the server who it is, and leave as a client should; any account may ask this.
+
+    `where` are pymysql.connect's arguments; each step may take `timeout` seconds.
+    Raises AccessDenied, and ServerError for a server that is not there, hangs, or speaks another protocol.
+    """
+    limits = {"connect_timeout": timeout, "read_timeout": timeout, "write_timeout": timeout}
+    try:
+        connection = pymysql.connect(**limits, **where)
+    except (pymysql.MySQLError, OSError) as error:
+        refused = error.args and error.args[0] in _REFUSALS
+        raise (AccessDenied if refused else ServerError)(_words(error)) from error
+    with contextlib.closing(connection):
+        return _identity(connection)
+
+
+def _identity(connection: Connection) -> Identity:
+    (row,) = rows(
+        connection,
+        "SELECT VERSION() AS version, @@server_id, @@datadir, @@port, @@bind_address, @@skip_networking, @@read_only,"
+        " (SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'UPTIME') AS uptime",
+    )
+    return Identity(
+        version=str(row["version"]),
+        server_id=int(str(row["@@server_id"])),
+        data_directory=str(row["@@datadir"]).rstrip("/"),
+        port=int(str(row["@@port"])),
+        addresses=tuple(str(row["@@bind_address"] or "*").split(",")),
+        networking=row["@@skip_networking"] == 0,
+        read_only=row["@@read_only"] != 0,
+        uptime=int(str(row["uptime"])),
+    )
+
+
+# ---- logs
+
+
+def reopen_logs(connection: Connection) -> None:
+    """Close the error and slow logs, and open new ones where the old ones were renamed; enters no binary log."""
+    execute(connection, "FLUSH NO_WRITE_TO_BINLOG ERROR LOGS, SLOW LOGS")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The on_start hook: does before a service start what a new release or new parameters ask for, or nothing."""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pymysql.connections import Connection
+
+from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.errors import ConfigurationError, Error, ServerError
+from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, provision, sql, timezone, upgrade
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.decide import Handled, Snapshot
+
+STATE = "slapos.state.json"
+"""In the data directory, beside the server's own upgrade mark, so that it is always about that very directory: it goes
+away, comes along or is restored with it. Losing it costs one private server."""
+# Data files of the system tables (Aria) that tell whether an account, a plugin or a time zone was changed.
+WATCHED = (
+    "global_priv",
+    "plugin",
+    "func",
+    "time_zone",
+    "time_zone_name",
+    "time_zone_transition",
+    "time_zone_transition_type",
+)
+
+
+# ---- gather
+
+
+def gather(config: Config) -> Snapshot:
+    """What can be known without a server. Raises CommandError."""
+    return Snapshot(
+        server_version=upgrade.server_version(config),
+        data_version=upgrade.data_version(config.data_directory),
+        before=read_state(config.data_directory / STATE),
+        now=present(config),
+    )
+
+
+def present(config: Config) -> Handled:
+    """What a start that dealt with everything would have dealt with."""
+    # Without checking: a list that cannot be served, or a release without time zones, is no reason to serve nothing.
+    entries = (*config.databases, *config.test_databases)
+    names = [(entry.name, entry.user, entry.with_process_privilege) for entry in entries]
+    try:
+        zoneinfo = timezone.fingerprint(config.software.zoneinfo)
+    except ConfigurationError:
+        zoneinfo = "unusable"
+    return Handled(
+        administrator=_fingerprint(config.secrets.administrator_password),
+        requested=_fingerprint(json.dumps([bool(config.network.ipv6), *sorted(names)])),
+        zoneinfo=zoneinfo,
+        mroonga=config.mroonga,
+        # The server has this file exactly as long as it is configured to replicate.
+        replica=(config.data_directory / "master.info").exists(),
+        files=tuple(f"{name} {_size_and_time(config.data_directory / 'mysql' / f'{name}.MAD')}" for name in WATCHED),
+    )
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _size_and_time(path: Path) -> str:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "none"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def read_state(path: Path) -> Handled | None:
+    """What the last start dealt with; None when that is not known, for whatever reason."""
+    try:
+        return shapes.load(path, Handled)
+    except ConfigurationError:
+        return None
+
+
+def write_state(path: Path, handled: Handled) -> None:
+    """Keep what this start dealt with for the next one."""
+    state = {key.replace("_", "-"): value for key, value in dataclasses.asdict(handled).items()}
+    process.write_atomically(path, json.dumps(state, indent=1))
+
+
+# ---- act
+
+
+def on_start(config: Config) -> None:
+    """Do what is needed; raises Error when the service must not start."""
+    snapshot = gather(config)
+    decision = decide.start(snapshot)
+    if decision.refusal:
+        raise ServerError(decision.refusal)
+    if not decision.reasons:
+        return
+    with process.step(f"prepare the start, as {'; '.join(decision.reasons)}"):
+        handled = act(config, decision, snapshot.now)
+    # The files as the private server left them.
+    write_state(config.data_directory / STATE, dataclasses.replace(handled, files=present(config).files))
+
+
+def act(config: Config, decision: decide.Start, now: Handled) -> Handled:
+    """Carry out `decision`; returns what was dealt with: what failed without being vital is tried again next time."""
+    with administered(config) as (connection, socket):
+        if decision.upgrade:
+            upgrade.upgrade(config, socket)
+        with optional() as engine:
+            mroonga.install(config, connection)
+        with optional() as zones:
+            if decision.time_zones:
+                timezone.load(config, connection, socket)
+        with optional() as databases:
+            provision.provision(config, connection)
+    return dataclasses.replace(
+        now,
+        mroonga=now.mroonga and not engine.failed,
+        zoneinfo="" if zones.failed else now.zoneinfo,
+        requested="" if databases.failed else now.requested,
+    )
+
+
+@dataclasses.dataclass
+class Outcome:
+    """Whether an optional step failed."""
+
+    failed: bool = False
+
+
+@contextlib.contextmanager
+def optional() -> Iterator[Outcome]:
+    """A step without which the service starts all the same: production matters more than what it could not do."""
+    outcome = Outcome()
+    try:
+        yield outcome
+    except Error as error:
+        outcome.failed = True
+        process.log(f"warning: {error}; the service starts without it, and the next start tries again")
+
+
+@contextlib.contextmanager
+def administered(config: Config) -> Iterator[tuple[Connection, Path]]:
+    """A private server with the administration account logged in; yields the connection, and the server's socket.
+
+    When that account cannot log in it is made again, unlogged; no other account is ever touched.
+    """
+    with contextlib.ExitStack() as stack:
+        socket = stack.enter_context(private_server.of(config, config.data_directory))
+        try:
+            connection = stack.enter_context(sql.connect(config.defaults_file, socket))
+            sql.version(connection)  # an expired password shows at the first statement only
+        except sql.AccessDenied:
+            stack.close()
+            process.log("step: make the administration account again, as it cannot log in")
+            init_sql = create.administrator_sql(config)
+            socket = stack.enter_context(private_server.of(config, config.data_directory, init_sql=init_sql))
+            connection = stack.enter_context(sql.connect(config.defaults_file, socket))
+        yield connection, socket
+
+
+def main() -> int:
+    """The program `mariadb-on-start`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="etc/mariadb.json")
+    arguments = parser.parse_args()
+    return process.program(lambda: on_start(configuration.load(arguments.config)))

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Gathers what a MariaDB partition looks like right now: its server, its backups, its disk. It judges nothing."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from slapos.recipe.erp5.control import state
+from slapos.recipe.erp5.errors import ServerError
+from slapos.recipe.erp5.mariadb import manifest, space, sql
+from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
+
+TIMEOUT = 4
+"""Seconds that one step of one probe may take; probes run side by side, and a promise is killed after 20 s."""
+SERVICE_LOG = re.compile(r"\..+_mariadb-[0-9a-f]{32}(-on-watch)?\.log")
+"""What the node calls the log of `etc/service/mariadb-<hash>`, in the partition's own folder."""
+
+BINARY_LOG = "binlog"
+"""`log-bin` in mariadb.cnf, without its folder, the data directory."""
+
+
+# ---- the server
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from `address`: `identity`, or `error` (a server's or the system's words).
+
+    `refused`: a MariaDB is there and `error` is its refusal of the account.
+    """
+
+    address: str
+    identity: sql.Identity | None = None
+    error: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """`data_directory` is where `srv/mariadb` really lies, as a server tells it.
+
+    `creating`: `srv/mariadb.new` is there and `srv/mariadb` not yet; `at_work`: somebody holds the service's lock.
+    `step` and `error` are the last step and the last error that the service logged, empty when it logged none.
+    """
+
+    server_id: int
+    data_directory: str
+    port: int
+    exists: bool
+    creating: bool
+    at_work: bool
+    step: str
+    error: str
+    local: Answer
+    network: tuple[Answer, ...]
+
+
+def server(config: Config) -> ServerStatus:
+    """Ask on the socket as the administrator and on each TCP address as the replication account, all at once."""
+    hosts = [host for host in (config.network.ipv4, config.network.ipv6) if host]
+    with ThreadPoolExecutor(len(hosts) + 1) as pool:
+        local = pool.submit(probe, str(config.socket), partial(_ask_socket, config))
+        network = [pool.submit(probe, _address(config, host), partial(_ask_tcp, config, host)) for host in hosts]
+    return ServerStatus(
+        server_id=config.server_id,
+        data_directory=str(config.data_directory.resolve()),
+        port=config.network.port,
+        exists=config.data_directory.is_dir(),
+        creating=config.path("srv", "mariadb.new").is_dir() and not config.data_directory.is_dir(),
+        at_work=is_locked(config.path("srv", "mariadb.lock")),
+        step=last_line(Path(config.partition), "step: "),
+        error=last_line(Path(config.partition), "error: "),
+        local=local.result(),
+        network=tuple(answer.result() for answer in network),
+    )
+
+
+def probe(address: str, ask: Callable[[], sql.Identity]) -> Answer:
+    """Call `ask` and turn its end into an Answer."""
+    try:
+        return Answer(address, identity=ask())
+    except sql.AccessDenied as error:
+        return Answer(address, error=str(error), refused=True)
+    except ServerError as error:
+        return Answer(address, error=str(error))
+
+
+def _ask_socket(config: Config) -> sql.Identity:
+    return sql.identify(TIMEOUT, read_default_file=str(config.defaults_file), unix_socket=str(config.socket))
+
+
+def _ask_tcp(config: Config, host: str) -> sql.Identity:
+    # A connection that ends before its login leaves a warning in the error log, each time; and where names are
+    # resolved it counts towards max_connect_errors, after which the host is blocked (both measured on 10.11.19).
+    return sql.identify(
+        TIMEOUT,
+        host=host,
+        port=config.network.port,
+        user=REPLICATION_USER,
+        password=config.secrets.replication_password,
+    )
+
+
+def _address(config: Config, host: str) -> str:
+    return f"[{host}]:{config.network.port}" if ":" in host else f"{host}:{config.network.port}"
+
+
+def last_line(partition: Path, mark: str) -> str:
+    """What follows `mark` in the last line with it that the service logged, empty when it logged none."""
+    logs = [path for path in partition.glob(".*.log") if SERVICE_LOG.fullmatch(path.name)]
+    for path in sorted(logs, key=lambda path: path.stat().st_mtime, reverse=True):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = [line.partition(mark)[2] for line in lines if mark in line]
+        if found:
+            return found[-1]
+    return ""
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a flock on `path`; looking does not take it, not even for a moment."""
+    try:
+        inode = path.stat().st_ino
+    except FileNotFoundError:
+        return False
+    # proc_locks(5): number, FLOCK, ADVISORY, WRITE, pid, major:minor:inode, start, end; waiting ones have "->".
+    held = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line)
+    return any(words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) == inode for words in held)
+
+
+# ---- backups
+
+
+@dataclass(frozen=True)
+class BackupStatus:
+    """`created` is when the database was made (None: not yet); `missing`: the newest one's file is gone or cut.
+
+    `scheduler` is the scheduler's own record of what it did.
+    """
+
+    enabled: bool
+    periodicity: str
+    folder: str
+    created: datetime | None
+    newest: manifest.Entry | None
+    missing: bool
+    scheduler: state.State
+
+
+def backup(config: Config) -> BackupStatus:
+    """Read the manifest and the scheduler's state. Raises Error when one of them cannot be read."""
+    newest = manifest.newest(manifest.load(config.dumps))
+    return BackupStatus(
+        enabled=config.backup.logical.enable,
+        periodicity=config.backup.logical.periodicity,
+        folder=str(config.dumps),
+        created=created(config.data_directory),
+        newest=newest,
+        missing=newest is not None and length(config.dumps / newest.name) != newest.size,
+        scheduler=state.load(config.scheduler_state),
+    )
+
+
+def created(data_directory: Path) -> datetime | None:
+    """When the system tables were made: their definitions (.frm) are written then, and upgrades rewrite only some."""
+    moments = [path.stat().st_mtime for path in data_directory.joinpath("mysql").glob("*.frm")]
+    return datetime.fromtimestamp(min(moments), UTC) if moments else None
+
+
+def length(path: Path) -> int:
+    """Bytes in the file; 0 when it is not there, or has just gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+# ---- disk
+
+
+@dataclass(frozen=True)
+class BinaryLogs:
+    """`size` in bytes, of the files there are; `since` is when the oldest one was begun (None: there is none)."""
+
+    size: int
+    since: datetime | None
+    expire_days: int
+
+
+@dataclass(frozen=True)
+class DiskStatus:
+    """Sizes in bytes: `free` for us on the file system of `folder`, `tables` those of the data directory.
+
+    `next_backup` is what the next backup is going to take, 0 when none is scheduled.
+    """
+
+    folder: str
+    free: int
+    tables: int
+    newest_backup: int | None
+    next_backup: int
+    binary_logs: BinaryLogs
+
+
+def disk(config: Config) -> DiskStatus:
+    """Measure. Raises Error when the manifest cannot be read."""
+    backups = manifest.load(config.dumps)
+    newest = manifest.newest(backups)
+    tables = space.tables_size(config.data_directory)
+    return DiskStatus(
+        folder=str(config.path("srv")),
+        free=space.free(config.path("srv")),
+        tables=tables,
+        newest_backup=newest.size if newest else None,
+        next_backup=space.needed(backups, tables) if config.backup.logical.enable else 0,
+        binary_logs=binary_logs(config),
+    )
+
+
+def binary_logs(config: Config) -> BinaryLogs:
+    """The binary logs there are; mariadbd may purge and add some meanwhile."""
+    files = binary_log_files(config.data_directory)
+    return BinaryLogs(
+        size=sum(map(length, files)),
+        since=begun(files[0]) if files else None,
+        expire_days=config.binlog_expire_days,
+    )
+
+
+def binary_log_files(data_directory: Path) -> list[Path]:
+    """The binary logs that the server's index lists and that are there, oldest first."""
+    try:
+        lines = data_directory.joinpath(BINARY_LOG + ".index").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    paths = [data_directory / line for line in lines]
+    return [path for path in paths if path.name.startswith(BINARY_LOG + ".") and path.exists()]
+
+
+def begun(path: Path) -> datetime | None:
+    """When a binary log was begun: the timestamp of its first event, 4 bytes after the magic number.
+
+    Source: https://mariadb.com/kb/en/2-binlog-event-header/. None for a file that is shorter, or gone by now.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except FileNotFoundError:
+        return None
+    return datetime.fromtimestamp(int.from_bytes(head[4:8], "little"), UTC) if len(head) == 8 else None

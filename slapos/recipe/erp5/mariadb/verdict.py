@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Says whether a gathered status is good: pure functions, whose sentences tell what is, what should be, what to do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.control import jobs, schedule, state
+from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER
+from slapos.recipe.erp5.mariadb.space import size_text
+from slapos.recipe.erp5.mariadb.sql import Identity
+from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, ServerStatus
+
+HEARTBEAT = timedelta(minutes=5)
+"""The scheduler writes its heartbeat every 30 s (control/state.py); a loaded machine may be late."""
+MARGIN = timedelta(hours=1)
+"""How long a backup may take after the moment at which it was due."""
+BINARY_LOG_FLOOR = 1 << 30
+"""Free bytes wanted for binary logs at least: one file at its largest, MariaDB's default max_binlog_size."""
+SHORTEST = timedelta(days=1)
+"""Growth over less time than this is not taken for the rate of days to come."""
+PROCESS = "process the instance (slapos node instance)"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`sentences` are the problems, or when it is good the one that says how things stand."""
+
+    good: bool
+    sentences: tuple[str, ...]
+
+
+def judge(problems: Iterator[str], otherwise: str) -> Verdict:
+    """Bad with all problems, or good with the sentence `otherwise`."""
+    found = tuple(problems)
+    return Verdict(not found, found or (otherwise,))
+
+
+# ---- the server
+
+
+def server(status: ServerStatus) -> Verdict:
+    """Whether our server, and no other, answers on its socket and on each of its TCP addresses."""
+    return judge(_server_problems(status), _server_summary(status))
+
+
+def _server_problems(status: ServerStatus) -> Iterator[str]:
+    if status.local.identity is None and not status.exists:
+        yield _absent(status)
+        return
+    yield from _local_problems(status)
+    for answer in status.network:
+        # Where nobody is on the socket, that nobody is on the network either says nothing new.
+        if answer.identity or answer.refused or status.local.identity:
+            yield from _network_problems(status, answer)
+
+
+def _absent(status: ServerStatus) -> str:
+    if status.creating and not status.at_work:
+        return (
+            f"the creation of the database has stopped ({status.error or 'no reason in the log'}), expected a database "
+            f"that answers: remove that cause, then {PROCESS}, and the creation begins again"
+        )
+    if status.creating:
+        return (
+            f"the database is being created (last step: {status.step or 'none yet'}), expected one that answers: "
+            "wait, this ends by itself, and if it does not the service's log says why"
+        )
+    return (
+        f"there is no database in {status.data_directory}, expected one, as the service makes it when it starts: "
+        f"{PROCESS} to start the service, and if that does not help read its log"
+    )
+
+
+def _local_problems(status: ServerStatus) -> Iterator[str]:
+    answer = status.local
+    if answer.identity:
+        if not _is_ours(status, answer.identity):
+            yield _foreign(status, answer)
+    elif answer.refused:
+        yield (
+            f"the server on {answer.address} refuses {ADMINISTRATOR} ({answer.error}), expected it to accept the "
+            "password in etc/mariadb.cnf: restart the service, which makes that account again"
+        )
+    else:
+        last = f"; the service's last step: {status.step}" if status.step else ""
+        yield (
+            f"no server answers on {answer.address} ({answer.error}{last}), expected {_ours(status)}: "
+            f"read var/log/mariadb-error.log, and {PROCESS} to start the service"
+        )
+
+
+def _network_problems(status: ServerStatus, answer: Answer) -> Iterator[str]:
+    if answer.identity:
+        if not _is_ours(status, answer.identity):
+            yield _foreign(status, answer)
+    elif not _listens(status, answer):
+        what = f"a server refuses {REPLICATION_USER} on" if answer.refused else "no server answers on"
+        yield (
+            f"{what} {answer.address} ({answer.error}), expected {_ours(status)}, which {_listening(status)}: "
+            "stop what holds the port if something does, and restart the service"
+        )
+    elif not answer.refused:
+        yield (
+            f"no server answers on {answer.address} ({answer.error}), expected {_ours(status)}, which answers on its "
+            "socket: raise max-connection-count if it has too many, else look for a firewall or a missing address"
+        )
+
+
+def _foreign(status: ServerStatus, answer: Answer) -> str:
+    assert answer.identity
+    return (
+        f"the server on {answer.address} has server id {answer.identity.server_id} and its data in "
+        f"{answer.identity.data_directory}, expected {_ours(status)}: "
+        "stop it if it is not this instance's, and restart the service"
+    )
+
+
+def _ours(status: ServerStatus) -> str:
+    return f"server id {status.server_id} with its data in {status.data_directory}"
+
+
+def _is_ours(status: ServerStatus, identity: Identity) -> bool:
+    return (identity.server_id, identity.data_directory) == (status.server_id, status.data_directory)
+
+
+def _listens(status: ServerStatus, answer: Answer) -> bool:
+    """Whether our own server, asked on its socket, says that it holds the address: then nobody else can."""
+    identity = status.local.identity
+    if identity is None or not _is_ours(status, identity):
+        return False
+    host = answer.address.rpartition(":")[0].strip("[]")
+    return identity.networking and identity.port == status.port and bool({host, "*", "::"} & set(identity.addresses))
+
+
+def _listening(status: ServerStatus) -> str:
+    identity = status.local.identity
+    if identity is None:
+        return "is down"
+    if not identity.networking:
+        return "has its network off"
+    return f"listens on port {identity.port} of {' and '.join(identity.addresses)}"
+
+
+def _server_summary(status: ServerStatus) -> str:
+    identity = status.local.identity
+    if identity is None:
+        return ""
+    refusing = [answer.address for answer in status.network if answer.refused]
+    addresses = " and ".join(answer.address for answer in (status.local, *status.network))
+    return (
+        f"MariaDB {identity.version} with server id {identity.server_id} answers on {addresses}, "
+        f"up for {duration(timedelta(seconds=identity.uptime))}"
+        + (", read only" if identity.read_only else "")
+        + (f"; {REPLICATION_USER} cannot log in on {' and '.join(refusing)}" if refusing else "")
+    )
+
+
+# ---- backups
+
+
+def backup(status: BackupStatus, now: datetime) -> Verdict:
+    """Whether the newest backup is younger than its period allows, and the scheduler alive to make the next one."""
+    if not status.enabled:
+        return Verdict(True, (f"scheduled backups are off (backup.logical.enable is false); {_newest(status)}",))
+    if status.created is None:
+        return judge(_scheduler_problems(status, now), "there is no database to back up yet")
+    # A periodicity that means nothing is reported by both in the same words.
+    problems = dict.fromkeys((*_scheduler_problems(status, now), *_freshness_problems(status, now)))
+    return judge(iter(problems), _newest(status) + _outlook(status))
+
+
+def _scheduler_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
+    scheduler = status.scheduler
+    remedy = f"read the log of the service mariadb-control, and {PROCESS} to start it"
+    if not scheduler.heartbeat:
+        yield f"the scheduler never ran, expected a sign of life every 30 s: {remedy}"
+    elif now - times.parse(scheduler.heartbeat) > HEARTBEAT:
+        yield (
+            f"the scheduler's last sign of life is {duration(now - times.parse(scheduler.heartbeat))} old "
+            f"({scheduler.heartbeat}), expected one every 30 s: {remedy}"
+        )
+    if scheduler.problem:
+        yield scheduler.problem
+
+
+def _freshness_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
+    try:
+        limit = _oldest_start(status, now)
+    except ConfigurationError as error:
+        yield str(error)
+        return
+    newest = None if status.missing else status.newest
+    if limit is None or (newest and times.parse(newest.start) >= limit):
+        return
+    if newest:
+        found = f"the newest backup, {newest.name}, was begun {duration(now - times.parse(newest.start))} ago"
+    elif status.newest:
+        found = f"the newest backup, {status.newest.name}, is no longer a file of {status.newest.size} bytes"
+    else:
+        found = "there is no backup"
+    yield (
+        f"{found} in {status.folder}, expected one begun at {times.text(limit)} or later "
+        f"(backup.logical.periodicity is {status.periodicity}){_last_run(status)}: run bin/mariadb-dump-script"
+    )
+
+
+def _oldest_start(status: BackupStatus, now: datetime) -> datetime | None:
+    """The moment before which the newest backup must not have been begun; None: a new database still has time.
+
+    It is the last regular moment but one: one missed run is forgiven, for instance one that takes long.
+    Raises ConfigurationError when the periodicity means no moment.
+    """
+    assert status.created
+    schedule.check(status.periodicity)
+    of_this_database = status.newest and not status.missing and times.parse(status.newest.start) >= status.created
+    if not of_this_database and now <= schedule.following(status.periodicity, status.created) + MARGIN:
+        return None
+    last = schedule.previous(status.periodicity, now - MARGIN)
+    return schedule.previous(status.periodicity, last)
+
+
+def _last_run(status: BackupStatus) -> str:
+    job = status.scheduler.job(jobs.BACKUP)
+    if not job.outcome:
+        return ""
+    said = f": {job.message}" if job.message else ""
+    return f"; the last scheduled run, of {job.last_start}, is {job.outcome}{said}"
+
+
+def _newest(status: BackupStatus) -> str:
+    if status.newest is None:
+        return "there is no backup yet"
+    newest = status.newest
+    return f"the newest backup is {newest.name} of {newest.start}, {size_text(newest.size)}"
+
+
+def _outlook(status: BackupStatus) -> str:
+    job = status.scheduler.job(jobs.BACKUP)
+    coming = f"; the next one is due at {job.next_run}" if job.next_run else ""
+    # A success needs no words, and one missed run is forgiven but not hidden.
+    return coming + (_last_run(status) if job.outcome != state.DONE else "")
+
+
+# ---- disk
+
+
+def disk(status: DiskStatus, now: datetime) -> Verdict:
+    """Whether the next backup and the binary logs still to come both find room."""
+    logs = binary_logs_to_come(status.binary_logs, now)
+    needs = _needs(status, logs, now)
+    found = f"{size_text(status.free)} are free for {status.folder}"
+    if status.free >= status.next_backup + logs:
+        return Verdict(True, (f"{found}, and {size_text(status.next_backup + logs)} are needed: {needs}",))
+    return Verdict(
+        False,
+        (
+            f"{found}, expected at least {size_text(status.next_backup + logs)}, {needs}: free some, give it a larger "
+            "disk, or lower backup.logical.retention-days or binlog-expire-days",
+        ),
+    )
+
+
+def binary_logs_to_come(logs: BinaryLogs, now: datetime) -> float:
+    """Bytes that binary logs are still going to take: the kept days at the measured growth, less what is there."""
+    return max(BINARY_LOG_FLOOR, daily_growth(logs, now) * logs.expire_days - logs.size)
+
+
+def daily_growth(logs: BinaryLogs, now: datetime) -> float:
+    """Bytes a day since the oldest binary log was begun."""
+    if logs.since is None:
+        return 0.0
+    return logs.size / (max(now - logs.since, SHORTEST) / timedelta(days=1))
+
+
+def _needs(status: DiskStatus, logs: float, now: datetime) -> str:
+    growth = size_text(daily_growth(status.binary_logs, now))
+    kept = f"{status.binary_logs.expire_days} days at {growth} a day, {size_text(status.binary_logs.size)} there"
+    logs_need = f"{size_text(logs)} for binary logs ({kept})"
+    if not status.next_backup:
+        return logs_need
+    basis = (
+        f"the newest has {size_text(status.newest_backup)}"
+        if status.newest_backup is not None
+        else f"the tables have {size_text(status.tables)}"
+    )
+    return f"{size_text(status.next_backup)} for the next backup ({basis}) and {logs_need}"
+
+
+def duration(time: timedelta) -> str:
+    """For people, in the largest unit of which there are two, such as 47 h."""
+    seconds = int(time.total_seconds())
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What our programs share: commands that leave no orphan, files replaced whole, one run at a time, one way to fail."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from slapos.recipe.erp5.errors import Busy, CommandError, Error
+
+# The client programs fall back to latin1 in an empty environment (FACTS 1), and speak the caller's language.
+FIXED = {"LC_ALL": "C.UTF-8"}
+KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
+LAST_WORDS = 600
+"""How many characters of a failed command's output an error carries."""
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+# ---- commands
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The small environment of our commands: PATH, HOME, TMPDIR, TZ as they are here, a fixed locale, and `extra`."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {**kept, **FIXED, **(extra or {})}
+
+
+def die_with_parent(signal_number: int = signal.SIGKILL) -> Callable[[], None]:
+    """A `preexec_fn`: the child gets `signal_number` when the thread that started it ends, even by SIGKILL (prctl(2)).
+
+    It is the thread that the kernel watches: start the child from one that lives as long as the child.
+    """
+    parent = os.getpid()
+
+    def arrange() -> None:
+        failed = _libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0) != 0
+        if failed or os.getppid() != parent:  # a parent that died before the call would never be noticed
+            os._exit(127)
+
+    return arrange
+
+
+def start(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **options) -> subprocess.Popen[bytes]:
+    """Start `command` with our small environment, dying with us, nothing on stdin; `options` are Popen's.
+
+    Raises CommandError when it cannot be started at all.
+    """
+    arguments = [str(word) for word in command]
+    options = {"stdin": subprocess.DEVNULL, "preexec_fn": die_with_parent(), **options}
+    try:
+        return subprocess.Popen(arguments, env=environment(env), **options)
+    except OSError as error:
+        raise CommandError(f"{arguments[0]} cannot be started: {error}") from error
+
+
+def run(
+    command: Sequence[str | Path],
+    attempt: str,
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    accept: Sequence[int] = (0,),
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `command` to its end; its output (bytes) is in `stdout` and `stderr` of what is returned.
+
+    `attempt` completes the sentence "cannot ...", such as "load the time zones"; secrets go in by `stdin`, never by
+    `command`; `accept` lists the exit codes that are no failure; `timeout` is in seconds.
+    Raises CommandError, with the attempt and the command's last words; it is killed on the way out of an exception.
+    """
+    with start(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            stdout, stderr = child.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise CommandError(f"cannot {attempt}: {command[0]} did not end within {timeout:g} s") from error
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode not in accept:
+        raise failure(command, attempt, child.returncode, stderr or stdout)
+    return subprocess.CompletedProcess(child.args, child.returncode, stdout, stderr)
+
+
+def failure(command: Sequence[str | Path], attempt: str, code: int, output: bytes) -> CommandError:
+    """The CommandError of a command that ended with `code` (negative: a signal's number) after writing `output`."""
+    end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    return CommandError(f"cannot {attempt}: {Path(command[0]).name} {end}: {last_words(output)}")
+
+
+def last_words(output: bytes) -> str:
+    """The end of a command's output as one line, at most LAST_WORDS characters."""
+    words = " ".join(output.decode("utf-8", "replace").split())
+    return ("..." + words[-LAST_WORDS:] if len(words) > LAST_WORDS else words) or "it said nothing"
+
+
+# ---- files
+
+
+def write_atomically(path: str | Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `content` (text in UTF-8), whole or not at all, power cuts included; permission bits `mode`."""
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: str | Path) -> None:
+    """Make a rename, creation or removal inside the folder `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def lock(path: str | Path, busy: str) -> Iterator[None]:
+    """Hold an exclusive flock on the file `path` (made when missing, never removed, not inherited by commands).
+
+    Raises Busy with the sentence `busy` at once when another process, or another holder in this one, has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(busy) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# ---- programs
+
+
+def log(message: str) -> None:
+    """Write `message` as one line with the local time on stderr, which the supervisor keeps as a service's log."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def step(message: str) -> Iterator[None]:
+    """Log `step: message` at the beginning, and how many seconds it took at the end when that was a second or more."""
+    log(f"step: {message}")
+    began = time.monotonic()
+    yield
+    seconds = time.monotonic() - began
+    if seconds >= 1:
+        log(f"step: {message}: done in {seconds:.1f} s")
+
+
+def program(body: Callable[[], int | None]) -> int:
+    """Call `body` as a program's whole work; returns its exit code, an Error being one logged sentence and status 1.
+
+    SIGTERM, SIGHUP and SIGINT end it like an exception, so that what it has begun is cleaned up: status 128 + signal.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        return body() or 0
+    except Error as error:
+        log(f"error: {error}")
+        return 1
+
+
+def _interrupt(number: int, frame: object) -> None:
+    # Once is enough: a second signal, such as the one for the whole process group, would cut the cleaning up short.
+    for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Promise: the newest backup is younger than its period allows, and the scheduler is alive."""
+
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.mariadb import status, verdict
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.promise.base import Promise
+
+
+class RunPromise(Promise):
+    """See the module's sentence; the option is Promise's."""
+
+    def judge(self, config: Config) -> verdict.Verdict:
+        return verdict.backup(status.backup(config), times.now())

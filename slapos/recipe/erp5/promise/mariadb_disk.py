@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Promise: the disk has room for the next backup and for the binary logs."""
+
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.mariadb import status, verdict
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.promise.base import Promise
+
+
+class RunPromise(Promise):
+    """See the module's sentence; the option is Promise's."""
+
+    def judge(self, config: Config) -> verdict.Verdict:
+        return verdict.disk(status.disk(config), times.now())

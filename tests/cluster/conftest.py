@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The node, built once a session, and the two instances that scenarios share and leave healthy."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.node import PARTITIONS, ROOT, Instance, Node, environment, served_checkout
+
+PASSWORD = 'it\'s "100%" $HOME ${buildout:directory} \\ Ünïcode 日本'
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """A node with the release built from a URL; slapos.testing's own software checks have passed."""
+    with served_checkout() as url:
+        environment(url)
+        # Imported here, as it reads the environment.
+        from slapos.testing.testcase import installSoftwareUrlList, makeModuleSetUpAndTestCaseClass
+
+        _, case = makeModuleSetUpAndTestCaseClass(ROOT / "software" / "erp5" / "software.cfg", software_id="erp5")
+        case.request_instance = False
+        case.partition_count = PARTITIONS
+        case.__partition_reference__ = "p"
+        case._cleanup("before")  # what a killed run left; it stops the node
+        installSoftwareUrlList(case, [case.getSoftwareURL()], max_retry=0)
+        case.formatPartitions()
+        yield Node(case)
+        case._cleanup("after")
+
+
+@pytest.fixture(scope="session")
+def pair(node: Node) -> tuple[Instance, Instance]:
+    """Two primaries, requested together and processed for the first time by one run."""
+    first, second = node.instance("first"), node.instance("second")
+    first.request(
+        {"database-list": [{"name": "erp5", "user": "erp5", "password": PASSWORD}], "test-database-amount": 2}
+    )
+    second.request({})
+    node.process()
+    first.wait_until_green()
+    second.wait_until_green()
+    return first, second
+
+
+@pytest.fixture
+def first(pair: tuple[Instance, Instance]) -> Instance:
+    return pair[0]
+
+
+@pytest.fixture
+def second(pair: tuple[Instance, Instance]) -> Instance:
+    return pair[1]

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real SlapOS node for the scenarios: slapos.testing's class builds the release from a URL."""
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import psutil
+import pymysql
+
+from node import promises
+
+ROOT = Path(__file__).parents[2]
+SERVER_PORTS = range(27000, 27100)
+PARTITIONS = 10
+
+
+@contextlib.contextmanager
+def served_checkout() -> Iterator[str]:
+    """The checkout over HTTP on 127.0.0.1, as a production node would get the release; yields the base URL."""
+    handler = functools.partial(QuietHandler, directory=str(ROOT))
+    server = first_free_server(handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def first_free_server(handler: Any) -> http.server.ThreadingHTTPServer:
+    for port in SERVER_PORTS:
+        with contextlib.suppress(OSError):
+            return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    raise RuntimeError(f"no port of {SERVER_PORTS} is free")
+
+
+def eventually(check: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    """Poll `check` until it returns something true, and return that; AssertionError with `what` and its last answer."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; last answer: {answer!r}"
+        pause.wait(0.3)
+
+
+class Instance:
+    """One requested MariaDB instance: its partition, what it publishes, its processes and its promises."""
+
+    def __init__(self, node: "Node", name: str):
+        self.node, self.name = node, name
+        self.parameters: dict[str, Any] = {}
+        self.path = Path()
+
+    def request(self, parameters: dict[str, Any] | None = None, state: str = "started") -> None:
+        """Request it; `parameters` replace the earlier ones and stay for later requests."""
+        if parameters is not None:
+            self.parameters = parameters
+        self.path = self.node.instances / self._request(state).getId()
+
+    def _request(self, state: str) -> Any:
+        return self.node.slap.request(
+            self.node.url,
+            self.name,
+            "mariadb",
+            partition_parameter_kw={"_": json.dumps(self.parameters)},
+            state=state,
+        )
+
+    @property
+    def published(self) -> dict[str, Any]:
+        return json.loads(self._request("started").getConnectionParameterDict().get("_", "{}"))
+
+    def sql(self, *statements: str) -> tuple[tuple, ...]:
+        """Run statements as the administrator; the rows of the last one."""
+        with contextlib.closing(
+            pymysql.connect(read_default_file=str(self.path / "etc/mariadb.cnf"), autocommit=True)
+        ) as db:
+            cursor = db.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchall()
+
+    def pid(self) -> int:
+        """mariadbd's."""
+        return int((self.path / "var/run/mariadb.pid").read_text())
+
+    def program(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        """Run bin/`name` of the partition."""
+        return run([str(self.path / "bin" / name), *arguments])
+
+    def backup(self) -> None:
+        """A backup made by bin/mariadb-dump-script; the scheduler may be making one just now."""
+        finished = eventually(
+            lambda: (lambda made: None if made.returncode == 75 else made)(self.program("mariadb-dump-script")),
+            "no other backup is running",
+        )
+        assert finished.returncode == 0, finished.stdout
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes that name the partition in their command, or have it as their working directory."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = [*process.cmdline(), process.cwd()]
+                if any(word.startswith(str(self.path)) or f"={self.path}" in word for word in words):
+                    found.append(process)
+        return found
+
+    def promises(self) -> dict[str, tuple[bool, str]]:
+        """Run all promises now: title -> (failed, message)."""
+        return promises.evaluate(self.path, self.node.slap._master_url)
+
+    def wait_until_green(self) -> None:
+        """Wait until there are promises and none fails."""
+        last: dict[str, tuple[bool, str]] = {}
+
+        def all_green() -> bool:
+            last.clear()
+            last.update(self.promises())
+            return bool(last) and not any(failed for failed, _ in last.values())
+
+        try:
+            eventually(all_green, f"all promises of {self.name} green")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {last}\n{tail(self.path)}") from None
+
+
+class Node:
+    """The node that the session shares; `url` is what the release is requested by."""
+
+    def __init__(self, case: Any):
+        self.slap = case.slap
+        self.url = case.getSoftwareURL()
+        self.instances = Path(case.slap.instance_directory)
+        self.release = next(Path(case.slap.software_directory).glob("*/instance.cfg")).parent
+        self._slapos = [str(Path(sys.executable).parent / "slapos"), "node"]
+        self._configuration = ["--cfg", str(Path(case._base_directory) / "etc" / "slapos.cfg")]
+
+    def slapos(self, *command: str) -> subprocess.CompletedProcess:
+        """`slapos node COMMAND`, its output in `stdout`."""
+        return run([*self._slapos, command[0], *self._configuration, *command[1:]])
+
+    def process(self, *options: str) -> str:
+        """`slapos node instance`, which has to succeed; its output."""
+        finished = self.slapos("instance", *options)
+        assert finished.returncode == 0, finished.stdout[-6000:]
+        return finished.stdout
+
+    def instance(self, name: str) -> Instance:
+        return Instance(self, name)
+
+    def destroy(self, instance: Instance) -> None:
+        """Request its destruction, and carry it out."""
+        instance.request(state="destroyed")
+        self.process()
+        report = self.slapos("report")
+        assert report.returncode == 0, report.stdout[-6000:]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a command, its output and errors together in `stdout`."""
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+def connect(url: str) -> pymysql.connections.Connection:
+    """Connect with a published mysql:// URL."""
+    parts = urlsplit(url)
+    return pymysql.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or "").encode(),  # PyMySQL would encode a text as latin1
+        database=unquote(parts.path[1:]) or None,
+        autocommit=True,
+    )
+
+
+def processed_partitions(output: str) -> list[str]:
+    """The partitions that a `slapos node instance` really processed, from its output."""
+    return re.findall(r"Processing Computer Partition '?([^\s'.]+)", output)
+
+
+def tail(partition: Path) -> str:
+    """The ends of a partition's logs, for the message of a failure."""
+    texts = []
+    for path in sorted(partition.glob(".*_mariadb*.log")) + sorted(partition.glob("var/log/*.log")):
+        texts.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:]))
+    return "\n".join(texts)
+
+
+def environment(url: str) -> None:
+    """What slapos.testing reads when it is imported. SLAPOS_TEST_WORKING_DIR comes from bin/test."""
+    os.environ["SLAPOS_TEST_SOFTWARE_ROOT_URL"] = url
+    os.environ["SLAPOS_TEST_SOFTWARE_ROOT_DIR"] = str(ROOT)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Processes an instance template in a temporary folder, with real recipes and without a node, and returns its files."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import jsonschema
+from slapos.recipe.slapconfiguration import DefaultValidator
+
+ROOT = Path(__file__).parents[2]
+SOFTWARE = ROOT / "software" / "erp5"
+
+# What stack/erp5/buildout.cfg hands over; nothing of it has to exist to render.
+RELEASE = {
+    "bin": "/RELEASE/bin",
+    "schemas": str(SOFTWARE),
+    "templates": str(ROOT / "stack" / "erp5"),
+    "mariadbd-service-template": str(ROOT / "component" / "mariadb" / "mariadbd-service.sh.in"),
+    "logrotate": "/RELEASE/parts/logrotate",
+    "mariadb": "/RELEASE/parts/mariadb",
+    "nginx": "/RELEASE/parts/nginx",
+    "percona-toolkit": "/RELEASE/parts/percona-toolkit",
+    "zoneinfo": "/RELEASE/parts/tzdata/usr/share/zoneinfo",
+    "zstd": "/RELEASE/parts/zstd",
+}
+
+# Choices that are otherwise random, seeded as if an earlier processing had made and kept them.
+KEPT = {
+    "mariadb-port": "20000",
+    "backup-port": "22000",
+    "server-id": "1234567",
+    "administrator-password": "ADMINISTRATOR",
+    "replication-password": "REPLICATION",
+    "backup-token": "TOKEN",
+}
+
+# Runs the same two steps as switch-softwaretype, without its connection to a Master: the profile of the
+# software type is rendered from instance.cfg, then processed.
+PROGRAM = """
+import json, sys
+from zc.buildout import buildout
+software_type, slap = json.loads(sys.argv[1])
+from slapos.recipe.erp5.buildout import serialise
+overrides = [
+    ("slap-configuration", "recipe", "slapos.cookbook:switch-softwaretype.noop"),
+    ("slap-configuration", "-switch-softwaretype.noop", serialise.dumps(slap)),
+]
+unused = "server-url", "computer-id", "partition-id", "key-file", "cert-file", "software-release-url"
+overrides += [("slap-connection", key, "") for key in unused]
+first = buildout.Buildout("instance.cfg", overrides + [("buildout", "installed", ".installed-1.cfg")])
+first["buildout"]["parts"] = "umask instance-" + software_type
+first.install([])
+second = buildout.Buildout(f"instance-{software_type}.cfg", overrides + [("buildout", "installed", ".installed-2.cfg")])
+second["buildout"]["parts"] = " ".join(part for part in second["buildout"]["parts"].split() if part != "publish")
+second.install([])
+published = {key: second["publish"][key] for key in second["publish"] if key != "recipe"}
+open("published.json", "w").write(json.dumps(published, indent=2, sort_keys=True) + "\\n")
+"""
+
+
+def complete(software_type: str, parameters: dict) -> dict:
+    """Validate and complete `parameters` with the recipe's own validator; AssertionError with all errors."""
+    schema = json.loads((SOFTWARE / f"instance-{software_type}-input-schema.json").read_text())
+    completed = json.loads(json.dumps(parameters))
+    errors = list(DefaultValidator(set_defaults=True).validate(schema, completed))
+    assert not errors, "\n".join(f"{error.json_path}: {error.message}" for error in errors)
+    return completed
+
+
+def check_published(software_type: str, published: dict) -> None:
+    """Validate what is published against the output schema."""
+    jsonschema.validate(published, json.loads((SOFTWARE / f"instance-{software_type}-output-schema.json").read_text()))
+
+
+def render(
+    folder: Path, software_type: str, parameters: dict, accounts: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Process an instance in `folder`; return its rendered files as {path: text}, paths and machine made neutral.
+
+    `accounts`: passwords that were generated earlier, by user. Raises AssertionError with buildout's output.
+    """
+    completed = process(folder, software_type, complete(software_type, parameters), accounts or {})
+    assert completed.returncode == 0, completed.stdout
+    published = folder / "published.json"
+    check_published(software_type, json.loads(published.read_text()))
+    names = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_rendered(path.relative_to(folder))]
+    return {_without_hash(str(path.relative_to(folder))): _neutral(path, folder) for path in names}
+
+
+def process(folder: Path, software_type: str, completed: dict, accounts: dict[str, str]) -> subprocess.CompletedProcess:
+    """Run the two buildouts in `folder` and return the finished process, its output in `stdout`."""
+    _prepare(folder, accounts)
+    slap = {
+        "configuration": completed,
+        "instance-title": "an instance",
+        "slap-software-type": software_type,
+        "slap-computer-partition-id": "slappart0",
+        "ipv4-random": "127.0.0.1",
+        "ipv6-random": "::1",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps([software_type, slap])],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _prepare(folder: Path, accounts: dict[str, str]) -> None:
+    kept = folder / "srv" / "kept"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name, value in KEPT.items():
+        (kept / name).write_text(value)
+    (kept / "accounts.json").write_text(json.dumps(accounts))
+    release = RELEASE | {"eggs-directory": str(folder / "eggs"), "develop-eggs-directory": str(folder / "eggs")}
+    (folder / "eggs").mkdir(exist_ok=True)
+    template = (ROOT / "stack" / "erp5" / "instance.cfg.in").read_text()
+    (folder / "instance.cfg").write_text(jinja2.Template(template).render(release=release))
+
+
+def _is_rendered(path: Path) -> bool:
+    # Promise plugins are slapos.cookbook's text; their sections stand in the profile.
+    skipped = (
+        "plugin" in path.parts or path.parts[0] in ("eggs", "srv", "instance.cfg") or path.name.startswith(".installed")
+    )
+    return not skipped and path.suffix != ".pyc"
+
+
+def _without_hash(name: str) -> str:
+    # The hash in a wrapper's name is over files that hold the folder's own path.
+    return re.sub("-[0-9a-f]{32}$", "-HASH", name)
+
+
+def _neutral(path: Path, folder: Path) -> str:
+    text = path.read_text()
+    for found, name in (
+        (str(folder), "/PARTITION"),
+        (str(ROOT), "/CHECKOUT"),
+        (os.path.realpath(sys.prefix), "/ENVIRONMENT"),
+    ):
+        text = text.replace(found, name)
+    return text.replace(sys.executable, "/PYTHON").replace(sys.prefix, "/ENVIRONMENT")

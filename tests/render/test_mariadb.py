@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every file of a MariaDB partition, from defaults and with every optional branch, against golden files."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.render.partition import complete, process, render
+
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = 'it\'s "100%" $HOME ${buildout:directory} \\ {{ x }} Ünïcode 日本'
+
+CASES = {
+    "mariadb-default": {},
+    "mariadb-everything": {
+        "use-ipv6": True,
+        "tcpv4-port": 20000,
+        "server-id": 42,
+        "database-list": [
+            {"name": "erp5", "user": "erp5", "password": HOSTILE, "with-process-privilege": True},
+            {"name": "other", "user": "other"},
+        ],
+        "test-database-amount": 2,
+        "character-set-server": "latin1",
+        "collation-server": "latin1_general_cs",
+        "max-connection-count": 50,
+        "innodb-buffer-pool-size": 67108864,
+        "innodb-log-file-size": 50331648,
+        "long-query-time": 0.25,
+        "relaxed-writes": True,
+        "binlog-expire-days": 3,
+        "mroonga": False,
+        "backup": {"logical": {"enable": False, "periodicity": "30 2 * * 1-5", "retention-days": 30}},
+    },
+}
+ACCOUNTS = {"erp5": "GENERATED", "other": "GENERATED-TOO", "testuser_0": "TEST-0", "testuser_1": "TEST-1"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_are_the_golden_ones(case, tmp_path, request):
+    rendered = render(tmp_path, "mariadb", CASES[case], ACCOUNTS)
+    folder = GOLDEN / case
+    if request.config.getoption("--update-golden"):
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, text in rendered.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+    golden = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert sorted(rendered) == sorted(golden)
+    for name, text in golden.items():
+        assert rendered[name] == text, name
+
+
+def test_a_hostile_password_reaches_the_partition_unchanged(tmp_path):
+    rendered = render(tmp_path, "mariadb", CASES["mariadb-everything"], ACCOUNTS)
+    assert json.loads(rendered["etc/mariadb.json"])["databases"][0]["password"] == HOSTILE
+
+
+def test_only_the_account_itself_may_read_what_is_rendered(tmp_path):
+    render(tmp_path, "mariadb", {}, ACCOUNTS)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "eggs" not in path.parts]
+    ours = [path for path in files if path.name not in ("instance.cfg", "accounts.json") and path.parent.name != "kept"]
+    assert len(ours) > 15
+    assert [str(path) for path in ours if path.stat().st_mode & 0o077] == []
+
+
+def test_a_second_processing_changes_nothing(tmp_path):
+    first = render(tmp_path, "mariadb", {}, ACCOUNTS)
+    files = [path for folder in ("etc", "bin") for path in (tmp_path / folder).rglob("*") if path.is_file()]
+    times = {path: path.stat().st_mtime_ns for path in files}
+    assert render(tmp_path, "mariadb", {}, ACCOUNTS) == first
+    assert {path: path.stat().st_mtime_ns for path in files} == times
+
+
+def test_a_new_schedule_renames_no_service_and_a_new_buffer_pool_does(tmp_path):
+    services = [services_after(tmp_path, parameters) for parameters in (
+        {},
+        {"backup": {"logical": {"periodicity": "hourly"}}},
+        {"innodb-buffer-pool-size": 67108864},
+    )]  # fmt: skip
+    assert services[0] == services[1]
+    assert services[1] - services[2] == {
+        name for name in services[1] if name.startswith("mariadb-") and "control" not in name
+    }
+
+
+def services_after(folder: Path, parameters: dict) -> set[str]:
+    render(folder, "mariadb", parameters, ACCOUNTS)
+    return {path.name for path in (folder / "etc" / "service").iterdir()}
+
+
+REFUSED: dict[str, tuple[dict, str]] = {
+    "periodicity": (
+        {"backup": {"logical": {"periodicity": "61 * * * *"}}},
+        "backup.logical.periodicity is '61 * * * *', which is neither daily nor hourly nor a cron expression",
+    ),
+    "collation": (
+        {"collation-server": "latin1_bin"},
+        "collation-server: latin1_bin does not belong to character-set-server, which is utf8mb4; "
+        "give one that begins with utf8mb4_.",
+    ),
+    "duplicated database": (
+        {"database-list": [{"name": "a", "user": "b"}, {"name": "a", "user": "c"}]},
+        "database-list[1].name: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_schema_cannot_refuse_is_refused_before_anything_is_rendered(case, tmp_path):
+    parameters, sentence = REFUSED[case]
+    finished = process(tmp_path, "mariadb", complete("mariadb", parameters), {})
+    assert finished.returncode != 0
+    assert f"Error: {sentence}" in finished.stdout
+    assert not (tmp_path / "etc").exists()
+
+
+def test_service_script_is_posix_shell(tmp_path):
+    rendered = render(tmp_path, "mariadb", {}, ACCOUNTS)
+    script = tmp_path / "bin" / "mariadb-service"
+    assert rendered["bin/mariadb-service"].startswith("#!/bin/sh\n")
+    subprocess.run(["/bin/sh", "-n", str(script)], check=True)
+    assert sys.executable not in rendered["bin/mariadb-service"]

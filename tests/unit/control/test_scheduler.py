@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the scheduler decides: what to start, how long to wait, what to note, without any process."""
+
+import dataclasses
+import os
+import selectors
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.control import jobs, main, scheduler, state
+from slapos.recipe.erp5.control.scheduler import Plan, Scheduler
+from slapos.recipe.erp5.control.state import Job, State
+from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.mariadb import manifest
+from tests.unit.mariadb import partition
+
+NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
+TODAY = "2026-11-22T00:00:00Z"
+YESTERDAY = "2026-11-21T00:00:00Z"
+DAILY = Plan("a", "daily", ("true",), at_once=True)
+PATIENT = Plan("b", "daily", ("true",))
+
+
+# ---- what to start
+
+
+@pytest.mark.parametrize(
+    ("plan", "job", "due"),
+    [
+        (DAILY, Job("a", since=TODAY), True),
+        (DAILY, Job("a", last_success=TODAY), False),
+        (DAILY, Job("a", last_success=YESTERDAY), True),
+        (dataclasses.replace(DAILY, last_success=TODAY), Job("a", last_success=YESTERDAY), False),
+        (dataclasses.replace(DAILY, last_success="2099-01-01T00:00:00Z"), Job("a"), True),  # a clock was wrong
+        (PATIENT, Job("b", since=TODAY), False),
+        (PATIENT, Job("b", since=YESTERDAY), True),
+        (DAILY, Job("a", outcome=state.FAILED, failures=3, retry="2026-11-22T22:30:01Z"), False),
+        (DAILY, Job("a", outcome=state.FAILED, failures=3, retry="2026-11-22T22:30:00Z"), True),
+    ],
+)
+def test_due(plan, job, due):
+    assert scheduler.is_due(plan, job, NOW) is due
+    assert scheduler.to_start((plan,), State(jobs=(job,)), {}, NOW) == ((plan,) if due else ())
+
+
+def test_a_job_goes_after_another_one_only_when_both_are_due():
+    first, second = DAILY, dataclasses.replace(DAILY, name="b", after="a")
+    done = Job("a", last_success=TODAY)
+    assert scheduler.to_start((first, second), State(), {}, NOW) == (first,)
+    assert scheduler.to_start((first, second), State(), {"a"}, NOW) == ()
+    assert scheduler.to_start((first, second), State(jobs=(done,)), {}, NOW) == (second,)
+    failed = Job("a", outcome=state.FAILED, retry="2026-11-22T22:31:00Z")
+    assert scheduler.to_start((first, second), State(jobs=(failed,)), {}, NOW) == (second,)
+
+
+def test_a_job_never_runs_twice_at_once():
+    assert scheduler.to_start((DAILY, PATIENT), State(), {"a"}, NOW) == (PATIENT,)
+
+
+# ---- how long to wait
+
+NEAR = NOW.replace(hour=23, minute=59, second=50)
+
+
+@pytest.mark.parametrize(
+    ("job", "running", "now", "seconds"),
+    [
+        (Job("a", last_success=TODAY), (), NOW, 30),
+        (Job("a", last_success=TODAY), (), NEAR, 10),
+        (Job("a", last_success=TODAY), ("a",), NEAR, 30),
+        (Job("a", retry="2026-11-22T22:30:07Z"), (), NOW, 7),
+        (Job("a", retry="2026-11-22T22:29:00Z", last_success=TODAY), (), NOW, 30),
+    ],
+)
+def test_wait(job, running, now, seconds):
+    assert scheduler.wait((DAILY,), State(jobs=(job,)), running, now) == seconds
+
+
+# ---- what to note
+
+BEGUN = scheduler.started(Job("a", last_success=YESTERDAY, failures=2, retry=YESTERDAY, message="no"), NOW)
+LATER = NOW + timedelta(minutes=1)
+
+
+def test_begun():
+    assert Job("a", last_start="2026-11-22T22:30:00Z", last_success=YESTERDAY, failures=2, outcome="running") == BEGUN
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        (0, "made", {"outcome": "done", "message": "made", "last_success": "2026-11-22T22:30:00Z", "failures": 0}),
+        (75, "busy: x", {"outcome": "busy", "message": "busy: x", "retry": "2026-11-22T22:32:00Z"}),
+        (1, "no disk", {"outcome": "failed", "message": "no disk", "failures": 3, "retry": "2026-11-22T22:31:40Z"}),
+        (
+            -9,
+            "",
+            {
+                "outcome": "failed",
+                "message": "ended with status -9, and said nothing",
+                "failures": 3,
+                "retry": "2026-11-22T22:31:40Z",
+            },
+        ),
+    ],
+)
+def test_ended(code, message, expected):
+    noted = scheduler.ended(BEGUN, code, message, LATER)
+    assert noted == dataclasses.replace(BEGUN, last_end="2026-11-22T22:31:00Z", **expected)
+
+
+def test_what_was_running_when_the_scheduler_died_is_tried_again_at_once(tmp_path):
+    done = Job("b", outcome=state.DONE, since=TODAY)
+    state.save(tmp_path / "s", State(TODAY, "old problem", (BEGUN, done)))
+    with selectors.DefaultSelector() as selector:
+        found = Scheduler(tmp_path / "s", selector).state
+    assert found.problem == ""
+    assert found.job("b") == done
+    assert (found.job("a").outcome, found.job("a").message) == ("failed", "cut short, as the scheduler ended")
+    assert scheduler.is_due(DAILY, found.job("a"), NOW)
+
+
+def test_a_broken_state_file_stops_nothing(tmp_path, capsys):
+    (tmp_path / "s").write_text("{")
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take((PATIENT,), "", NOW)
+        new.tick(NOW)
+    assert "remove it, a new one follows" in capsys.readouterr().err
+    assert state.load(tmp_path / "s").heartbeat == times.text(NOW)
+
+
+# ---- the state file
+
+
+def test_plans_are_noted_with_their_next_moment(tmp_path):
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take((DAILY, dataclasses.replace(PATIENT, periodicity="hourly")), "", NOW)
+        new.take((PATIENT,), "a problem", NOW + timedelta(minutes=1))
+    found = state.load(tmp_path / "s")
+    assert found.problem == "a problem"
+    assert found.job("a") == Job("a", since="2026-11-22T22:30:00Z")
+    assert found.job("b") == Job("b", since="2026-11-22T22:30:00Z", next_run="2026-11-23T00:00:00Z")
+
+
+def test_a_heartbeat_is_written_when_the_one_on_disk_is_old(tmp_path):
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take((PATIENT,), "", NOW)
+        seen = []
+        for seconds in (0, 5, 19, 20, 39, 45, 3):  # the last one: a clock that was set back
+            new.tick(NOW + timedelta(seconds=seconds))
+            seen.append(state.load(tmp_path / "s").heartbeat[-3:-1])
+    assert seen == ["00", "00", "00", "20", "20", "45", "03"]
+
+
+def test_a_full_disk_stops_nothing(tmp_path, capsys):
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "none" / "s", selector)
+        new.take((PATIENT,), "", NOW)
+        assert new.tick(NOW) == 30
+    assert f"{tmp_path}/none/s cannot be written: [Errno 2] No such file or directory" in capsys.readouterr().err
+
+
+# ---- the jobs of a partition
+
+
+def test_jobs(tmp_path):
+    config = partition.config(tmp_path, periodicity="30 2 * * *")
+    backup, logs, digest = jobs.plans(config, tmp_path / "etc/mariadb.json")
+    assert (backup.name, backup.periodicity, backup.last_success) == ("logical-backup", "30 2 * * *", "")
+    assert backup.at_once and not logs.at_once
+    assert backup.command[-3:] == ("slapos.recipe.erp5.mariadb.backup", "--config", f"{tmp_path}/etc/mariadb.json")
+    assert (logs.name, logs.periodicity, logs.after) == ("log-rotation", "daily", "")
+    assert (digest.name, digest.periodicity, digest.after) == ("slow-query-digest", "daily", "log-rotation")
+
+
+def test_jobs_know_the_backups_that_are_there(tmp_path):
+    config = partition.config(tmp_path)
+    partition.add_backups(config, 3)
+    assert jobs.plans(config, tmp_path)[0].last_success == "2026-11-03T00:00:00Z"
+    (config.dumps / manifest.FILE).write_text("{")
+    assert jobs.plans(config, tmp_path)[0].last_success == ""
+
+
+def test_no_backup_when_it_is_off(tmp_path):
+    plans = jobs.plans(partition.config(tmp_path, enable=False), tmp_path)
+    assert [plan.name for plan in plans] == ["log-rotation", "slow-query-digest"]
+
+
+def test_a_bad_periodicity_is_refused_even_when_it_is_off(tmp_path):
+    with pytest.raises(ConfigurationError, match="^backup.logical.periodicity is 'weekly', which is neither daily"):
+        jobs.plans(partition.config(tmp_path, enable=False, periodicity="weekly"), tmp_path)
+
+
+def test_preparing_offers_what_is_listed(tmp_path, capsys):
+    config = partition.config(tmp_path)
+    entries = partition.add_backups(config, 2)
+    jobs.prepare(config)
+    assert manifest.load(config.offered) == entries
+    (config.dumps / manifest.FILE).write_text("{")
+    jobs.prepare(config)
+    assert "manifest.json cannot be used as a list of backups" in capsys.readouterr().err
+    assert manifest.load(config.offered) == entries
+
+
+# ---- the configuration file
+
+
+def test_a_file_has_changed_when_it_was_replaced_or_rewritten(tmp_path):
+    path = tmp_path / "c"
+    watched = main.Watched(path)
+    assert not watched.has_changed()
+    path.write_text("1")
+    assert watched.has_changed()
+    assert not watched.has_changed()
+    (tmp_path / "new").write_text("2")
+    os.utime(tmp_path / "new", ns=(0, path.stat().st_mtime_ns))
+    os.replace(tmp_path / "new", path)
+    assert watched.has_changed()
+    os.utime(path, ns=(0, 1))
+    assert watched.has_changed()
+    path.unlink()
+    assert not watched.has_changed()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Retention: only what is too old goes, and the newest backup never does."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.mariadb import retention
+from slapos.recipe.erp5.mariadb.manifest import Entry
+
+NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
+
+
+def entry(age: timedelta) -> Entry:
+    start = NOW - age
+    return Entry(
+        name=f"{start:%Y%m%dT%H%M%SZ}.sql.zst",
+        kind="logical",
+        size=1,
+        sha256="0" * 64,
+        gtid="0-1-1",
+        start=times.text(start),
+        end=times.text(start + timedelta(minutes=10)),
+        server_version="10.11.19-MariaDB",
+    )
+
+
+HOURS = [entry(timedelta(hours=hours)) for hours in (1, 25, 47, 48, 49, 800)]
+
+
+@pytest.mark.parametrize(
+    ("days", "gone"),
+    [
+        (365, []),
+        (2, HOURS[4:]),  # exactly 48 hours old is not older than two days
+        (1, HOURS[1:]),
+        (0, HOURS[1:]),
+    ],
+)
+def test_only_what_is_older_goes(days, gone):
+    assert retention.expired(HOURS, NOW, days) == tuple(gone)
+    assert set(retention.expired(reversed(HOURS), NOW, days)) == set(gone)
+
+
+def test_the_newest_stays_however_old_it_is():
+    old = [entry(timedelta(days=days)) for days in (400, 300)]
+    assert retention.expired(old, NOW, 7) == (old[0],)
+    assert retention.expired(old[1:], NOW, 0) == ()
+
+
+def test_nothing_of_nothing():
+    assert retention.expired([], NOW, 0) == ()
+
+
+def test_a_backup_from_the_future_is_newest_and_stays():
+    future = entry(timedelta(days=-3))
+    assert retention.expired([future, *HOURS], NOW, 1) == tuple(HOURS[1:])

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is said about the server: each state of the world, and the whole line."""
+
+import dataclasses
+
+from slapos.recipe.erp5.mariadb import verdict
+from slapos.recipe.erp5.mariadb.sql import Identity
+from slapos.recipe.erp5.mariadb.status import Answer, ServerStatus
+
+OURS = Identity("10.11.19-MariaDB", 7, "/p/srv/mariadb", 20001, ("127.0.0.2",), True, False, 7300)
+OTHER = dataclasses.replace(OURS, server_id=8, data_directory="/q/srv/mariadb")
+SOCKET, TCP = "/p/var/run/mariadb.sock", "127.0.0.2:20001"
+UP = Answer(SOCKET, OURS)
+EXPECTED = "expected server id 7 with its data in /p/srv/mariadb"
+
+
+def status(local=UP, *network, **changes):
+    values = {
+        "server_id": 7,
+        "data_directory": "/p/srv/mariadb",
+        "port": 20001,
+        "exists": True,
+        "creating": False,
+        "at_work": True,
+        "error": "",
+        "step": "",
+        "local": local,
+        "network": network or (Answer(TCP, OURS),),
+    }
+    return ServerStatus(**values | changes)
+
+
+def problem(*arguments, **changes):
+    judged = verdict.server(status(*arguments, **changes))
+    assert not judged.good
+    (sentence,) = judged.sentences
+    return sentence
+
+
+def summary(*arguments, **changes):
+    judged = verdict.server(status(*arguments, **changes))
+    assert judged.good
+    (sentence,) = judged.sentences
+    return sentence
+
+
+def test_good():
+    assert summary() == (
+        f"MariaDB 10.11.19-MariaDB with server id 7 answers on {SOCKET} and {TCP}, up for 2 h"
+    )
+
+
+def test_read_only_is_said():
+    assert summary(Answer(SOCKET, dataclasses.replace(OURS, read_only=True))).endswith(", up for 2 h, read only")
+
+
+def test_being_created():
+    assert problem(Answer(SOCKET, error="nobody"), exists=False, creating=True, step="load the time zones") == (
+        "the database is being created (last step: load the time zones), expected one that answers: "
+        "wait, this ends by itself, and if it does not the service's log says why"
+    )
+
+
+def test_being_created_before_the_first_step():
+    assert "(last step: none yet)" in problem(Answer(SOCKET, error="nobody"), exists=False, creating=True)
+
+
+def test_creation_has_stopped():
+    sentence = problem(Answer(SOCKET, error="nobody"), exists=False, creating=True, at_work=False, error="no room")
+    assert sentence == (
+        "the creation of the database has stopped (no room), expected a database that answers: remove that cause, "
+        "then process the instance (slapos node instance), and the creation begins again"
+    )
+
+
+def test_no_database():
+    assert problem(Answer(SOCKET, error="nobody"), exists=False) == (
+        "there is no database in /p/srv/mariadb, expected one, as the service makes it when it starts: process the "
+        "instance (slapos node instance) to start the service, and if that does not help read its log"
+    )
+
+
+def test_down():
+    assert problem(Answer(SOCKET, error="nobody"), Answer(TCP, error="refused")) == (
+        f"no server answers on {SOCKET} (nobody), {EXPECTED}: read var/log/mariadb-error.log, "
+        "and process the instance (slapos node instance) to start the service"
+    )
+
+
+def test_down_with_a_step_before():
+    assert problem(Answer(SOCKET, error="nobody"), Answer(TCP, error="refused"), step="upgrade") == (
+        f"no server answers on {SOCKET} (nobody; the service's last step: upgrade), {EXPECTED}: "
+        "read var/log/mariadb-error.log, and process the instance (slapos node instance) to start the service"
+    )
+
+
+def test_down_and_a_foreign_server_on_the_port():
+    judged = verdict.server(status(Answer(SOCKET, error="nobody"), Answer(TCP, OTHER)))
+    assert judged.sentences[1:] == (
+        f"the server on {TCP} has server id 8 and its data in /q/srv/mariadb, {EXPECTED}: "
+        "stop it if it is not this instance's, and restart the service",
+    )
+
+
+def test_down_and_a_refusing_server_on_the_port():
+    judged = verdict.server(status(Answer(SOCKET, error="nobody"), Answer(TCP, error="denied (1045)", refused=True)))
+    assert judged.sentences[1:] == (
+        f"a server refuses replication_user on {TCP} (denied (1045)), {EXPECTED}, which is down: "
+        "stop what holds the port if something does, and restart the service",
+    )
+
+
+def test_foreign_server_on_the_socket():
+    assert problem(Answer(SOCKET, OTHER)) == (
+        f"the server on {SOCKET} has server id 8 and its data in /q/srv/mariadb, {EXPECTED}: "
+        "stop it if it is not this instance's, and restart the service"
+    )
+
+
+def test_the_same_server_id_with_other_data_is_foreign():
+    assert "server id 7 and its data in /q" in problem(UP, Answer(TCP, dataclasses.replace(OTHER, server_id=7)))
+
+
+def test_administrator_refused():
+    assert problem(Answer(SOCKET, error="denied (1045)", refused=True)) == (
+        f"the server on {SOCKET} refuses slapos_administrator (denied (1045)), expected it to accept the password in "
+        "etc/mariadb.cnf: restart the service, which makes that account again"
+    )
+
+
+def test_tcp_blocked():
+    assert problem(UP, Answer(TCP, error="timed out")) == (
+        f"no server answers on {TCP} (timed out), {EXPECTED}, which answers on its socket: "
+        "raise max-connection-count if it has too many, else look for a firewall or a missing address"
+    )
+
+
+def test_another_port_than_configured():
+    local = Answer(SOCKET, dataclasses.replace(OURS, port=20009))
+    assert problem(local, Answer(TCP, error="refused")) == (
+        f"no server answers on {TCP} (refused), {EXPECTED}, which listens on port 20009 of 127.0.0.2: "
+        "stop what holds the port if something does, and restart the service"
+    )
+
+
+def test_network_off():
+    local = Answer(SOCKET, dataclasses.replace(OURS, networking=False))
+    assert problem(local, Answer(TCP, error="refused")) == (
+        f"no server answers on {TCP} (refused), {EXPECTED}, which has its network off: "
+        "stop what holds the port if something does, and restart the service"
+    )
+
+
+def test_a_refusal_by_our_own_server_is_an_answer():
+    """People may change or drop the account; and over IPv6 it needs a certificate."""
+    assert summary(UP, Answer(TCP, error="denied", refused=True)) == (
+        f"MariaDB 10.11.19-MariaDB with server id 7 answers on {SOCKET} and {TCP}, up for 2 h; "
+        f"replication_user cannot log in on {TCP}"
+    )
+
+
+def test_a_refusal_on_an_address_that_ours_does_not_hold_is_a_foreign_server():
+    local = Answer(SOCKET, dataclasses.replace(OURS, addresses=("127.0.0.3", "::1")))
+    assert problem(local, Answer(TCP, error="denied (1045)", refused=True)) == (
+        f"a server refuses replication_user on {TCP} (denied (1045)), {EXPECTED}, "
+        "which listens on port 20001 of 127.0.0.3 and ::1: "
+        "stop what holds the port if something does, and restart the service"
+    )
+
+
+def test_ipv6_and_any_address():
+    for addresses in (("127.0.0.2", "::1"), ("*",)):
+        local = Answer(SOCKET, dataclasses.replace(OURS, addresses=addresses))
+        answers = (Answer(TCP, local.identity), Answer("[::1]:20001", error="denied", refused=True))
+        assert summary(local, *answers).endswith("; replication_user cannot log in on [::1]:20001")
+
+
+def test_each_address_is_judged():
+    judged = verdict.server(status(UP, Answer(TCP, error="timed out"), Answer("[::1]:20001", OTHER)))
+    assert [sentence.partition(" (")[0][:24] for sentence in judged.sentences] == [
+        "no server answers on 127",
+        "the server on [::1]:2000",
+    ]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A JSON file becomes a frozen dataclass, or one sentence that names the file and the key."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from slapos.recipe.erp5 import config
+from slapos.recipe.erp5.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Inner:
+    some_name: str
+    flag: bool = False
+
+
+@dataclass(frozen=True)
+class Outer:
+    number: int
+    ratio: float
+    inner: Inner
+    many: tuple[Inner, ...]
+    maybe: str | None = None
+
+
+GOOD = {"number": 1, "ratio": 2, "inner": {"some-name": "x"}, "many": [{"some-name": "y", "flag": True}]}
+
+
+def load(tmp_path, data: object) -> Outer:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(data))
+    return config.load(path, Outer)
+
+
+def test_a_complete_file(tmp_path):
+    loaded = load(tmp_path, GOOD)
+    assert loaded == Outer(1, 2, Inner("x"), (Inner("y", True),))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loaded.number = 2  # type: ignore[misc]
+
+
+def test_null_where_it_is_allowed(tmp_path):
+    assert load(tmp_path, {**GOOD, "maybe": None}).maybe is None
+    assert load(tmp_path, {**GOOD, "maybe": "x"}).maybe == "x"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"nmber": 1, "x": 2}, " has unknown keys: nmber, x"),
+        ({"number": None}, ", number is not of type int but None"),
+        ({"number": "1"}, ", number is not of type int but '1'"),
+        ({"number": True}, ", number is not of type int but True"),
+        ({"inner": {"some-name": "x", "flag": 1}}, ", inner, flag is not of type bool but 1"),
+        ({"inner": {}}, ", inner lacks: some-name"),
+        ({"inner": []}, ", inner is not an object but []"),
+        ({"inner": {"some_name": "x", "some-name": "x"}}, ", inner has unknown keys: some_name"),
+        ({"many": {}}, ", many is not a list but {}"),
+        ({"many": [{"some-name": "y"}, {"some-name": 5}]}, ", many[1], some-name is not of type str but 5"),
+        ({"maybe": 3}, ", maybe is not of type str but 3"),
+    ],
+)
+def test_what_is_refused(tmp_path, change, message):
+    with pytest.raises(ConfigurationError) as raised:
+        load(tmp_path, {**GOOD, **change})
+    assert str(raised.value) == f"{tmp_path}/x.json{message}"
+
+
+def test_missing_keys_are_all_named(tmp_path):
+    with pytest.raises(ConfigurationError) as raised:
+        load(tmp_path, {"number": 1})
+    assert str(raised.value) == f"{tmp_path}/x.json lacks: inner, many, ratio"
+
+
+def test_a_file_that_is_missing_or_no_json(tmp_path):
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path}/none cannot be read as JSON: .*No such file"):
+        config.load(tmp_path / "none", Outer)
+    (tmp_path / "bad").write_text("{")
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path}/bad cannot be read as JSON: Expecting"):
+        config.load(tmp_path / "bad", Outer)
