@@ -103,7 +103,7 @@ class Node:
             raise StepFailed(command_failure(error, self.base / "var/log/slapos-node-software.log")) from error
 
     def process(self, update: bool) -> None:
-        """Request the instance, and process it until what it publishes is there; with `update`, restart its services."""
+        """Request and process the instance until what it publishes is there; with `update`, restart its services."""
         assert self.slap
         if update:
             # The release keeps its path here, so nothing tells services that their code has changed.

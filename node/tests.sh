@@ -19,7 +19,7 @@ export SLAPOS_TEST_IPV4=127.0.0.1 SLAPOS_TEST_IPV6=::1 SLAPOS_TEST_WORKING_DIR="
 export SLAPOS_TEST_SOFTWARE_ROOT_DIR="$directory/src"
 mkdir -p "$directory/node"
 
-lint() { "$bin/ruff" check . && "$bin/mypy" slapos node; }
+lint() { "$bin/ruff" check . && "$bin/ruff" format --check . && "$bin/mypy" slapos node tests/cluster tests/render; }
 
 # The release of the service tests is built from a path; that of the cluster tests from a URL, as in production.
 build_release() {

@@ -72,7 +72,9 @@ def test_the_user_logs_in_with_an_awkward_password_and_owns_its_database(primary
 def test_the_real_client_logs_in_with_the_awkward_password(primary, tmp_path):
     password = servers.NASTY_PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
     options = tmp_path / "client.cnf"
-    options.write_text(f'[client]\nuser=erp5_user\npassword="{password}"\nhost=127.0.0.1\nport={primary.network.port}\n')
+    options.write_text(
+        f'[client]\nuser=erp5_user\npassword="{password}"\nhost=127.0.0.1\nport={primary.network.port}\n'
+    )
     command = [primary.program("mariadb"), f"--defaults-file={options}", "-N", "-e", "SELECT CURRENT_USER()"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("erp5_user@%.%.%.%\n", 0), done.stderr
@@ -96,7 +98,7 @@ def test_the_replication_account_can_replicate_and_nothing_else(primary):
 
 def test_names_and_passwords_of_all_kinds_are_served(make_partition):
     entries = (
-        Database("it`s 100% \"odd\"_$é", "o'dd \"user\" é %", "p"),
+        Database('it`s 100% "odd"_$é', 'o\'dd "user" é %', "p"),
         Database("second", "shared", "pass word"),
         Database("third", "shared", "pass word", with_process_privilege=True),
     )

@@ -143,6 +143,7 @@ def test_a_new_database_for_a_dropped_user_does_not_bring_the_user_back(complete
     complete.restart()
     assert ("second",) in servers.query(config, "SHOW DATABASES")
     assert not [name for name in servers.accounts(config) if name.startswith("testuser_0")]
+    assert "warning" not in complete.log()
 
 
 def test_ipv6_asked_for_later_gives_users_an_account_with_their_present_password(complete):

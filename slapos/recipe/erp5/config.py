@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Turns a partition's JSON file into frozen dataclasses, and refuses what it does not know."""
+"""Turns a partition's JSON file into frozen dataclasses, and refuses what it does not know.
+
+Messages name keys and types, never values, as those may be passwords.
+"""
 
 import dataclasses
 import json
@@ -28,7 +31,7 @@ def load(path: str | Path, cls: type[T]) -> T:
 def build(cls: type[T], data: object, where: str) -> T:
     """Build the dataclass `cls` from a JSON object; keys are field names with `-` for `_`."""
     if not isinstance(data, dict):
-        raise ConfigurationError(f"{where} is not an object but {data!r}")
+        raise ConfigurationError(f"{where} is not an object but of type {type(data).__name__}")
     hints = typing.get_type_hints(cls)
     fields = {field.name.replace("_", "-"): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
@@ -50,13 +53,13 @@ def convert(hint: typing.Any, value: object, where: str) -> typing.Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, list):
-            raise ConfigurationError(f"{where} is not a list but {value!r}")
+            raise ConfigurationError(f"{where} is not a list but of type {type(value).__name__}")
         return tuple(convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is types.UnionType:
         return None if value is None else convert(arguments[0], value, where)
     # bool is a subclass of int, and a JSON 1 is not a true.
     if type(value) is not hint and not (hint is float and type(value) is int):
-        raise ConfigurationError(f"{where} is not of type {hint.__name__} but {value!r}")
+        raise ConfigurationError(f"{where} is not of type {hint.__name__} but {type(value).__name__}")
     return value
 
 

@@ -12,7 +12,9 @@ def recipe(tmp_path, names):
     (base / "lib").mkdir(parents=True, exist_ok=True)
     (base / "a.in").write_text("${not:substituted} {{ neither }}\n")
     (base / "lib" / "b.in").write_text("b\n")
-    buildout = {"buildout": {"directory": str(tmp_path), "parts-directory": str(tmp_path / "parts"), "offline": "false"}}
+    buildout = {
+        "buildout": {"directory": str(tmp_path), "parts-directory": str(tmp_path / "parts"), "offline": "false"}
+    }
     return Recipe(buildout, "templates", {"base": str(base), "names": names})
 
 

@@ -115,11 +115,11 @@ def test_values_that_we_would_not_have_written(change, reason):
     ("content", "reason"),
     [
         ("", "Expecting value: line 1 column 1 (char 0)"),
-        ("[]", "M is not an object but []"),
+        ("[]", "M is not an object but of type list"),
         ('{"format": 1}', "M lacks: backups"),
         ('{"format": 2, "backups": []}', "its format is 2, and this program knows 1"),
         ('{"format": 1, "backups": [], "more": 1}', "M has unknown keys: more"),
-        ('{"format": 1, "backups": {}}', "M, backups is not a list but {}"),
+        ('{"format": 1, "backups": {}}', "M, backups is not a list but of type dict"),
     ],
 )
 def test_a_broken_manifest_is_an_error_and_not_an_empty_one(content, reason):

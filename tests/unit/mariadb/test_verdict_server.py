@@ -45,9 +45,7 @@ def summary(*arguments, **changes):
 
 
 def test_good():
-    assert summary() == (
-        f"MariaDB 10.11.19-MariaDB with server id 7 answers on {SOCKET} and {TCP}, up for 2 h"
-    )
+    assert summary() == (f"MariaDB 10.11.19-MariaDB with server id 7 answers on {SOCKET} and {TCP}, up for 2 h")
 
 
 def test_read_only_is_said():

@@ -54,9 +54,7 @@ def test_a_missing_configuration_is_reported(tmp_path, plugin):
     path = tmp_path / "mariadb.json"
     assert type(result) is generic.TestResult
     assert result.hasFailed()
-    assert result.message == (
-        f"{path} cannot be read as JSON: [Errno 2] No such file or directory: '{path}'"
-    )
+    assert result.message == (f"{path} cannot be read as JSON: [Errno 2] No such file or directory: '{path}'")
 
 
 def test_a_bug_of_ours_is_a_failure_and_no_bang(tmp_path, config, monkeypatch):
