@@ -46,8 +46,9 @@ def test_root_has_the_socket_alone_and_nobody_has_an_empty_password(primary):
     for account, statement in found.items():
         assert re.search(r"'\*[0-9A-F]{40}'|unix_socket|ACCOUNT LOCK", statement), account
     for user in ("root", "", "nobody", "erp5_user", "slapos_administrator"):
+        # For a user that it does not know the server plays out any of its plugins, unix_socket with its 1698 too.
         assert refused(servers.login, primary, user, "", host="localhost") in (REFUSED, 1698)
-        assert refused(servers.login, primary, user, "") == REFUSED
+        assert refused(servers.login, primary, user, "") in (REFUSED, 1698)
 
 
 def test_no_role_nor_anonymous_account_nor_test_database_is_left(primary):

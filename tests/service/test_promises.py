@@ -19,7 +19,7 @@ import pytest
 from slapos.grid.promise import PromiseError, PromiseLauncher
 from slapos.recipe.promise_plugin import Recipe as PluginRecipe
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.mariadb import manifest, provision, status
 from tests.service.backup_fixtures import Partition, empty_data, free_port, new_partition, partition, server, wait_until
@@ -247,10 +247,12 @@ def test_a_database_that_is_being_created(partition, empty_data, master):
     partition.folder.joinpath("srv", "mariadb.new").mkdir()
     log = partition.folder / f".slappart0_mariadb-{'0' * 32}.log"
     log.write_text("2026-11-22 10:00:00 step: make the system tables\n")
-    assert node.red("mariadb_server") == (
-        "the database is being created (last step: make the system tables), expected one that answers: "
-        "wait, this ends by itself, and if it does not the service's log says why"
-    )
+    with process.lock(partition.folder / "srv" / "mariadb.lock", "busy"):
+        assert node.red("mariadb_server") == (
+            "the database is being created (last step: make the system tables), expected one that answers: "
+            "wait, this ends by itself, and if it does not the service's log says why"
+        )
+    assert node.red("mariadb_server").startswith("the creation of the database has stopped (no reason in the log), ")
     partition.start_server(empty_data)
     provide_accounts(partition)
     assert "answers on" in node.green("mariadb_server")

@@ -2,6 +2,7 @@
 """Gathers what a MariaDB partition looks like right now: its server, its backups, its disk. It judges nothing."""
 
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import manifest, space, sql
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 
+SPARE = 2
+"""Seconds to wait for the connection that a full server spares for administrators."""
+FULL = "(1040)"
 TIMEOUT = 4
 """Seconds that one step of one probe may take; probes run side by side, and a promise is killed after 20 s."""
 SERVICE_LOG = re.compile(r"\..+_mariadb-[0-9a-f]{32}(-on-watch)?\.log")
@@ -74,9 +78,22 @@ def server(config: Config) -> ServerStatus:
         at_work=is_locked(config.path("srv", "mariadb.lock")),
         step=last_line(Path(config.partition), "step: "),
         error=last_line(Path(config.partition), "error: "),
-        local=local.result(),
         network=tuple(answer.result() for answer in network),
+        local=_unless_full(local.result(), partial(probe, str(config.socket), partial(_ask_socket, config))),
     )
+
+
+def _unless_full(answer: Answer, again: Callable[[], Answer]) -> Answer:
+    """`answer`, asked for again for a moment while the one spare connection of a full server is taken.
+
+    The server keeps one above max_connections for administrators, and whoever is about to be refused holds it for a
+    moment: our own probe over TCP, which runs beside, or the promise that ran before.
+    """
+    deadline = time.monotonic() + SPARE
+    while FULL in answer.error and time.monotonic() < deadline:
+        time.sleep(SPARE / 20)
+        answer = again()
+    return answer
 
 
 def probe(address: str, ask: Callable[[], sql.Identity]) -> Answer:
