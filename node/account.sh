@@ -7,7 +7,7 @@
 set -eu
 . "$(dirname "$0")/common.sh"
 command=$1 directory=$2 update=$3; shift 3
-umask 022
+umask 077
 
 pin() { grep "^$1==" "$directory/src/versions/node.txt"; }
 

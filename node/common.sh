@@ -20,5 +20,3 @@ step() {
     echo "Step '$title' failed. All that it printed: $log" >&2
     exit 1
 }
-
-quote() { printf "'"; printf %s "$1" | sed "s/'/'\\\\''/g"; printf "' "; }

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -22,6 +23,7 @@ IPV4, IPV6 = "127.0.0.1", "::1"
 PARTITIONS = 8
 MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range (FACTS 4)
 INSTANCE = "mariadb-primary"
+BUSY = 75  # mariadb-dump-script: another backup is running
 PROMISE_DEADLINE = 120  # seconds for all promises to turn green after processing
 
 
@@ -54,6 +56,7 @@ def run(node: "Node", update: bool) -> None:
     step("Software release", lambda: node.build(update))
     step(f"Instance {INSTANCE}", lambda: node.process(update))
     step("Promises", node.wait_for_promises)
+    step("A first backup", node.wait_for_backup)
     node.describe()
 
 
@@ -130,6 +133,16 @@ class Node:
                 lines = "\n".join(f"  {title}: {message}" for title, message in red.items())
                 raise StepFailed(f"not green after {PROMISE_DEADLINE} s:\n{lines}\nread {self.partition()}/var/log")
             time.sleep(1)
+
+    def wait_for_backup(self) -> None:
+        """Make a backup where there is none, and wait until one is offered; the scheduler may be making it already."""
+        program = str(self.partition() / "bin" / "mariadb-dump-script")
+        deadline = time.monotonic() + PROMISE_DEADLINE
+        while not newest_name(self.published()["replication-bootstrap-url"]):
+            made = subprocess.run([program], capture_output=True, text=True, check=False)
+            if made.returncode not in (0, BUSY) or time.monotonic() > deadline:
+                raise StepFailed(f"{program} ended with status {made.returncode}: {made.stderr.strip()}")
+            time.sleep(1 if made.returncode == BUSY else 0)
 
     def stop(self) -> None:
         """Stop the instances first, each with the time it needs, then the supervisors."""
@@ -219,16 +232,16 @@ What to type next, as {pwd.getpwuid(os.getuid()).pw_name}:
   curl --fail --remote-name {backups}{newest_name(backups)}
   {self.base}/bin/slapos service list
       what is requested; `node instance` processes it again, `--help` tells more
-  bin/demo --stop
-      stop all of it; bin/demo --destroy removes it
+  bin/demo --dir {self.directory} --stop
+      stop all of it (not as that account, but as you did just now); --destroy removes it
 """)
 
 
 def newest_name(url: str) -> str:
-    """The name of the newest backup that `url` lists; a placeholder while there is none."""
+    """The name of the newest backup that `url` lists, empty while there is none."""
     with urllib.request.urlopen(url) as response:
         backups = json.load(response)["backups"]
-    return backups[-1]["name"] if backups else "NAME"
+    return backups[-1]["name"] if backups else ""
 
 
 def command_failure(error: SlapOSNodeCommandError, log: Path) -> str:

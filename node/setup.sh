@@ -5,19 +5,18 @@
 #
 # usage: setup.sh demo|test CHECKOUT [arguments of bin/demo or bin/test]
 #
-# It runs twice when it is started as root: once as root (packages, account, copy), and then, from the copy, as
-# the account, because neither slapgrid nor mariadbd run as root.
+# Neither slapgrid nor mariadbd run as root. Started as root it installs packages, makes the account and an empty
+# directory for it, and from then on does nothing in that directory itself: what the account owns it could have replaced
+# by links. All the rest runs as the account.
 set -eu
 . "$(dirname "$0")/common.sh"
 
 PACKAGES="python3 python3-venv python3-dev gcc libc6-dev ca-certificates curl"
 ACCOUNT=erp5-node
-MADE_BY_US="made by bin/demo or bin/test"
 LONGEST=48   # a Unix socket's path is limited to 108 bytes; what we put behind the directory takes up to 60
 
 command=$1; checkout=$2; shift 2
-if [ "$(id -u)" = 0 ]; then directory=/srv/erp5; else directory=$HOME/erp5; fi
-[ "$command" = test ] && directory=$directory-test
+if [ "$(id -u)" = 0 ]; then directory=/srv/erp5-$command; else directory=$HOME/erp5-$command; fi
 action=run update=false
 
 usage() {
@@ -59,14 +58,18 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$command" = test ] && update=true
-case $directory in
-    /*) ;;
-    *) directory=$(pwd)/$directory ;;
-esac
-if [ ${#directory} -gt $LONGEST ]; then
-    echo "The directory $directory is longer than $LONGEST characters, too long for Unix sockets: give a shorter --dir." >&2
-    exit 2
-fi
+
+# resolve PATH: absolute and without links, its last part may not exist yet.
+resolve() {
+    if [ -d "$1" ]; then
+        (cd "$1" && pwd -P)
+    else
+        mkdir -p "$(dirname "$1")"
+        printf '%s/%s\n' "$(cd "$(dirname "$1")" && pwd -P)" "$(basename "$1")"
+    fi
+}
+
+refuse() { echo "$*" >&2; exit 2; }
 
 missing_packages() {
     for package in $PACKAGES; do
@@ -78,8 +81,10 @@ install_packages() {
     missing=$(missing_packages | tr '\n' ' ')
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" = 0 ]; then
-        step "Debian packages: $missing" "$log_directory/apt.log" \
+        log=$(mktemp)
+        step "Debian packages: $missing" "$log" \
             sh -c "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing"
+        rm "$log"
     else
         echo "These Debian packages are missing: $missing" >&2
         echo "Ask root to run: apt-get install --no-install-recommends $missing" >&2
@@ -87,79 +92,76 @@ install_packages() {
     fi
 }
 
-# A name that a socket and a log can live under, ours alone: never chown what somebody else put there.
-claim_directory() {
-    if [ -e "$directory" ] && [ ! -e "$directory/.made-by-bin-$command" ] && [ -n "$(ls -A "$directory" 2>/dev/null)" ]; then
-        echo "$directory exists, is not empty and was not made by bin/$command: give another --dir." >&2
-        exit 2
-    fi
-    mkdir -p "$directory/log"
-    : >"$directory/.made-by-bin-$command"
-    log_directory=$directory/log
-}
-
 make_account() {
-    if ! id "$ACCOUNT" >/dev/null 2>&1; then
-        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /bin/sh \
-            --comment "$MADE_BY_US" "$ACCOUNT"
-    fi
-    chown "$ACCOUNT:$ACCOUNT" "$directory" "$directory/log" "$directory/.made-by-bin-$command"
+    id "$ACCOUNT" >/dev/null 2>&1 ||
+        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /bin/sh "$ACCOUNT"
 }
 
-# Everything of the checkout but what git and earlier runs left there; replaces the older copy only when it differs.
+# Ours alone: other users of the machine must not reach the Master's database, which knows all passwords.
+claim_directory() {
+    owner=$([ "$(id -u)" = 0 ] && echo "$ACCOUNT" || id -un)
+    if [ ! -e "$directory" ]; then
+        mkdir -m 700 "$directory"
+        [ "$(id -u)" != 0 ] || chown "$ACCOUNT:$ACCOUNT" "$directory"
+    elif [ ! -e "$directory/.made-by-bin-$command" ] && [ -n "$(ls -A "$directory")" ]; then
+        refuse "$directory exists and was not made by bin/$command: give another --dir."
+    elif [ "$(stat -c %U "$directory")" != "$owner" ]; then
+        refuse "$directory belongs to $(stat -c %U "$directory"), and this would run as $owner: give another --dir."
+    fi
+}
+
+# become_account COMMAND...: as the account, with an environment of its own plus what package clients need. Values stay
+# in the environment: they may hold credentials, which anybody could read in arguments.
+become_account() (
+    for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+        case $name in
+            PIP_*|*_proxy|*_PROXY|SSL_CERT_*|*_CA_BUNDLE|CI|TERM) ;;
+            *) unset "$name" ;;
+        esac
+    done
+    export HOME="$directory/home" LANG=C.UTF-8
+    export PATH="$directory/env/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    cd /
+    if [ "$(id -u)" = 0 ]; then
+        exec setpriv --reuid "$ACCOUNT" --regid "$ACCOUNT" --init-groups -- "$@"
+    fi
+    exec "$@"
+)
+
+# Everything of the checkout but what git and earlier runs left there, read by us, written by the account.
 copy_checkout() {
-    new=$directory/src.new old=$directory/src
-    rm -rf "$new"; mkdir "$new"
+    archive=$(mktemp)
     tar -C "$checkout" --exclude=./.git --exclude='__pycache__' --exclude='*.egg-info' --exclude=./build \
-        --exclude='.*_cache' -cf - . | tar -C "$new" --no-same-owner -xf -
-    if [ "$(id -u)" = 0 ]; then chown -R "$ACCOUNT:$ACCOUNT" "$new"; fi
-    chmod -R u+rwX,go-w "$new"
-    if [ -d "$old" ] && diff -rq --exclude=__pycache__ --exclude='*.egg-info' --exclude=build "$old" "$new" >/dev/null; then
-        rm -rf "$new"
-    elif [ -d "$old" ] && [ "$update" = false ]; then
-        echo "The checkout has changed since the last run; bin/demo --update takes the changes over."
-        rm -rf "$new"
-    else
-        rm -rf "$old"; mv "$new" "$old"
-    fi
-}
-
-# become_account COMMAND...: as the account, with an environment of its own plus what package clients need.
-become_account() {
-    keep=
-    for name in $(env | sed -n 's/^\(PIP_[A-Z_]*\|[a-z]*_proxy\|[A-Z]*_PROXY\|SSL_CERT_[A-Z]*\|[A-Z]*_CA_BUNDLE\|CI\)=.*/\1/p'); do
-        keep="$keep $name=\"\$$name\""
-    done
-    mkdir -p "$directory/home"
-    [ "$(id -u)" != 0 ] || chown "$ACCOUNT:$ACCOUNT" "$directory/home"
-    set -- env -i "HOME=$directory/home" "PATH=$directory/env/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" LANG=C.UTF-8 \
-        @KEEP@ "$@"
-    [ "$(id -u)" != 0 ] || set -- setpriv --reuid "$ACCOUNT" --regid "$ACCOUNT" --init-groups -- "$@"
-    run=
-    for word; do
-        if [ "$word" = @KEEP@ ]; then run="$run $keep"; else run="$run $(quote "$word")"; fi
-    done
-    eval "$run"
-}
-
-# Only when nothing is left of it: bin/demo and bin/test, and several directories, share it.
-remove_account() {
-    [ "$(getent passwd "$ACCOUNT" | cut -d: -f5)" = "$MADE_BY_US" ] || return 0
-    left=$(find / -xdev -maxdepth 3 -user "$ACCOUNT" -print -quit 2>/dev/null)
-    if [ -n "$left" ]; then
-        echo "The account $ACCOUNT stays, as $left belongs to it."
-    elif ! userdel "$ACCOUNT"; then
-        echo "The account $ACCOUNT stays, for the reason above."
-    fi
+        --exclude='.*_cache' -cf "$archive" .
+    become_account sh -c "$(cat "$checkout/node/receive.sh")" receive "$directory" "$command" "$update" <"$archive"
+    rm "$archive"
 }
 
 prepare() {
-    claim_directory
     install_packages
     if [ "$(id -u)" = 0 ]; then make_account; fi
-    step "Copy of the checkout in $directory/src" "$directory/log/copy.log" copy_checkout
-    if grep -q . "$directory/log/copy.log"; then cat "$directory/log/copy.log"; fi
+    claim_directory
+    log=$(mktemp)
+    step "Copy of the checkout in $directory/src" "$log" copy_checkout
+    cat "$log"
+    rm "$log"
 }
+
+case $directory in
+    /*) ;;
+    *) directory=$(pwd)/$directory ;;
+esac
+directory=$(resolve "$directory")
+checkout=$(cd "$checkout" && pwd -P)
+if [ ${#directory} -gt $LONGEST ]; then
+    refuse "The directory $directory is longer than $LONGEST characters, too long for Unix sockets: give a shorter --dir."
+fi
+case $directory/ in
+    "$checkout"/*) refuse "$directory lies in the checkout, which is copied into it: give another --dir." ;;
+esac
+case $checkout/ in
+    "$directory"/*) refuse "The checkout lies in $directory, which is made and removed: give another --dir." ;;
+esac
 
 case $action in
     run)
@@ -170,12 +172,15 @@ case $action in
             echo "There is nothing of bin/$command in $directory."
             exit 0
         fi
+        claim_directory
         if [ -x "$directory/env/bin/python" ]; then
-            become_account "$directory/env/bin/python" "$directory/src/node/demo.py" --directory "$directory" "$action"
+            become_account "$directory/env/bin/python" "$directory/src/node/demo.py" --directory "$directory" stop
         fi
         if [ "$action" = destroy ]; then
-            rm -rf "$directory"
-            [ "$(id -u)" != 0 ] || remove_account
+            # Root only removes what is empty by then.
+            become_account find "$directory" -mindepth 1 -delete
+            rmdir "$directory"
             echo "Removed $directory."
+            [ "$(id -u)" != 0 ] || echo "The account $ACCOUNT stays; when nothing else is its own: userdel $ACCOUNT"
         fi ;;
 esac
