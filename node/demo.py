@@ -2,6 +2,7 @@
 """What bin/demo does once its environment stands: a SlapOS node, the release, an instance, its promises."""
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
@@ -67,7 +68,7 @@ def step(title: str, act: Callable[[], object]) -> None:
     try:
         act()
     except StepFailed as error:
-        print(" FAILED")
+        print(" FAILED", flush=True)
         raise StepFailed(f"Step '{title}' failed: {error}") from error
     print(f" {time.monotonic() - began:4.0f} s")
 
@@ -79,6 +80,7 @@ class Node:
         self.directory = directory
         self.base = directory / "node"
         self.release = str(directory / "src" / "software" / "erp5" / "software.cfg")
+        self.slapos = str(directory / "env/bin/slapos")
         self.slap: StandaloneSlapOS | None = None
 
     # -- steps
@@ -86,13 +88,21 @@ class Node:
     def start(self) -> None:
         """Start the two supervisors and the Master where they do not run; format the partitions."""
         self.base.mkdir(exist_ok=True)
+        end(self.orphans())
+        if not self.is_supervised():
+            # Left by a killed node; the number may be another process's by now.
+            (self.base / "var/run/supervisord.pid").unlink(missing_ok=True)
         try:
-            self.slap = StandaloneSlapOS(
-                str(self.base), IPV4, self.master_port(), slapos_bin=str(self.directory / "env/bin/slapos")
-            )
+            self.slap = StandaloneSlapOS(str(self.base), IPV4, self.master_port(), slapos_bin=self.slapos)
+            with self.slap.system_supervisor_rpc as supervisor:
+                state = supervisor.getProcessInfo("slapos-proxy")["statename"]
+            if state != "RUNNING":
+                raise StepFailed(f"this node's Master is {state}; read {self.base}/var/log/slapos-proxy.log")
             self.slap.format(PARTITIONS, IPV4, IPV6)
             # Process partitions that are up to date too: services that were stopped with the node start again.
             self.slap._force_slapos_node_instance_all = True
+        except StepFailed:
+            raise
         except Exception as error:
             raise StepFailed(f"{error}; read {self.base}/var/log/slapos-proxy.log and supervisord.log there") from error
 
@@ -115,9 +125,13 @@ class Node:
         self.request()
         log = self.base / "var/log/slapos-node-instance.log"
         try:
-            self.slap.waitForInstance(max_retry=2)
+            self.slap.waitForInstance(max_retry=1)
         except SlapOSNodeCommandError as error:
-            raise StepFailed(command_failure(error, log)) from error
+            # Another instance of this node may be at fault, which is no fault of ours.
+            command = [f"{self.base}/bin/slapos", "node", "instance", "--force", "--only-cp", self.partition().name]
+            if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+                raise StepFailed(command_failure(error, log)) from error
+            print(f"\n(other instances of this node fail: read {log})", end="", flush=True)
         if not self.published():
             raise StepFailed(f"nothing was published; read {log}")
 
@@ -145,36 +159,36 @@ class Node:
             time.sleep(1 if made.returncode == BUSY else 0)
 
     def stop(self) -> None:
-        """Stop the instances first, each with the time it needs, then the supervisors."""
-        supervisor = self.base / "etc" / "supervisord.conf"
-        if not supervisor.exists():
-            return
-        pids = [
-            read_pid(path)
-            for path in (self.base / "var/run/supervisord.pid", self.base / "inst/var/run/supervisord.pid")
-        ]
-        # Constructing it starts a supervisor where there is none; only one that runs is stopped.
-        if any(pid and psutil.pid_exists(pid) for pid in pids):
-            slap = StandaloneSlapOS(
-                str(self.base), IPV4, self.master_port(), slapos_bin=str(self.directory / "env/bin/slapos")
-            )
-            with slap.instance_supervisor_rpc as instances:
+        """Stop the instances first, each with the time it needs, then the supervisors, then what outlived them."""
+        if self.is_supervised():
+            slap = StandaloneSlapOS(str(self.base), IPV4, self.master_port(), slapos_bin=self.slapos)
+            with contextlib.suppress(OSError), slap.instance_supervisor_rpc as instances:
                 instances.stopAllProcesses()
             slap.stop()
-        left = self.processes_of_the_node()
-        _, alive = psutil.wait_procs(left, timeout=60)
-        if alive:
-            names = ", ".join(f"{process.pid} {process.name()}" for process in alive)
-            raise StepFailed(f"these processes still run: {names}")
+        end(self.processes_of_the_node())
 
     # -- what the steps use
 
+    def is_supervised(self) -> bool:
+        """Whether this node's own supervisor answers."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.base / "var/run/sv.sock")) == 0
+
     def master_port(self) -> int:
-        """The Master's port, chosen once and kept in node/master-port."""
+        """The Master's port, kept in node/master-port; another one when somebody took it while the node was down."""
         kept = self.base / "master-port"
-        if not kept.exists():
-            kept.write_text(str(next(port for port in MASTER_PORTS if is_free(port))))
-        return int(kept.read_text())
+        port = int(kept.read_text()) if kept.exists() else None
+        if port is None or not (self.is_supervised() or is_free(port)):
+            port = next(candidate for candidate in MASTER_PORTS if is_free(candidate))
+            kept.write_text(str(port))
+        return port
+
+    def orphans(self) -> list[psutil.Process]:
+        """Services whose supervisor was killed: nobody else will ever stop them, and they hold ports and locks."""
+        found = self.processes_of_the_node()
+        if not self.is_supervised():
+            return found
+        return [process for process in found if process.ppid() == 1 and not is_supervisor(process)]
 
     def request(self):
         """Request the instance; asking again with the same parameters changes nothing."""
@@ -260,12 +274,25 @@ def is_free(port: int) -> bool:
     return True
 
 
-def read_pid(path: Path) -> int | None:
-    """The pid in a pid file, or None."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
+def is_supervisor(process: psutil.Process) -> bool:
+    """Whether it is one of the node's two supervisors."""
+    return any("supervisord" in word for word in process.cmdline())
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """SIGTERM, and SIGKILL for what is still there a minute later."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    _, alive = psutil.wait_procs(alive, timeout=10)
+    if alive:
+        raise StepFailed(
+            f"these processes do not end: {', '.join(f'{process.pid} {process.name()}' for process in alive)}"
+        )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ while [ $# -gt 0 ]; do
         demo,--stop) action=stop ;;
         *,--destroy) action=destroy ;;
         demo,*) echo "bin/demo does not know '$1'" >&2; usage >&2; exit 2 ;;
-        test,*) break ;;
+        test,all|test,unit|test,render|test,service|test,cluster|test,-*|test,*/*) break ;;
+        test,*) echo "bin/test does not know '$1'" >&2; usage >&2; exit 2 ;;
     esac
     shift
 done
@@ -128,12 +129,21 @@ become_account() (
     exec "$@"
 )
 
+# alone COMMAND...: as the account, and refused while another run is at work in the directory.
+alone() {
+    become_account flock --nonblock --close --conflict-exit-code 75 "$directory/.lock" "$@" || {
+        status=$?
+        [ $status != 75 ] || echo "Another bin/$command is at work in $directory: wait for its end." >&2
+        return $status
+    }
+}
+
 # Everything of the checkout but what git and earlier runs left there, read by us, written by the account.
 copy_checkout() {
     archive=$(mktemp)
     tar -C "$checkout" --exclude=./.git --exclude='__pycache__' --exclude='*.egg-info' --exclude=./build \
         --exclude='.*_cache' -cf "$archive" .
-    become_account sh -c "$(cat "$checkout/node/receive.sh")" receive "$directory" "$command" "$update" <"$archive"
+    alone sh -c "$(cat "$checkout/node/receive.sh")" receive "$directory" "$command" "$update" <"$archive"
     rm "$archive"
 }
 
@@ -156,6 +166,9 @@ checkout=$(cd "$checkout" && pwd -P)
 if [ ${#directory} -gt $LONGEST ]; then
     refuse "The directory $directory is longer than $LONGEST characters, too long for Unix sockets: give a shorter --dir."
 fi
+case $directory in
+    *[!A-Za-z0-9_./-]*) refuse "$directory has characters other than letters, digits and _ . / -: give another --dir." ;;
+esac
 case $directory/ in
     "$checkout"/*) refuse "$directory lies in the checkout, which is copied into it: give another --dir." ;;
 esac
@@ -166,7 +179,7 @@ esac
 case $action in
     run)
         prepare
-        become_account sh "$directory/src/node/account.sh" "$command" "$directory" "$update" "$@" ;;
+        alone sh "$directory/src/node/account.sh" "$command" "$directory" "$update" "$@" ;;
     stop|destroy)
         if [ ! -e "$directory/.made-by-bin-$command" ]; then
             echo "There is nothing of bin/$command in $directory."
@@ -174,7 +187,7 @@ case $action in
         fi
         claim_directory
         if [ -x "$directory/env/bin/python" ]; then
-            become_account "$directory/env/bin/python" "$directory/src/node/demo.py" --directory "$directory" stop
+            alone "$directory/env/bin/python" "$directory/src/node/demo.py" --directory "$directory" stop
         fi
         if [ "$action" = destroy ]; then
             # Root only removes what is empty by then.

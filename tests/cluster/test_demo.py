@@ -59,6 +59,13 @@ def test_from_nothing_to_green_and_gone_again(directory, tmp_path):
     assert re.findall(r"mysql://\S+", again) == re.findall(r"mysql://\S+", output)
     assert second < first / 2
 
+    for process in processes(directory):
+        process.kill()
+    survived, _ = demo(directory)
+    assert re.findall(r"mysql://\S+", survived) == re.findall(r"mysql://\S+", output)
+
+    supervisor = next(p for p in processes(directory) if "--nodaemon" in p.cmdline())
+    supervisor.kill()
     demo(directory, "--stop")
     assert processes(directory) == []
     revived, _ = demo(directory)
