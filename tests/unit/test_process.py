@@ -192,6 +192,48 @@ def test_exit_codes(handlers, capsys):
     assert line == "error: it is not there: start it"
 
 
+def said(capsys) -> list[str]:
+    return [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_refusal_of_the_system_is_one_sentence(handlers, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/mariadb-on-start"])
+    assert process.program(lambda: (tmp_path / "none" / "folder").mkdir()) == 1
+    path = f"{tmp_path}/none/folder"
+    assert said(capsys) == [f"error: cannot complete mariadb-on-start: {path}: No such file or directory"]
+
+
+def test_a_refusal_of_the_system_says_what_was_attempted(handlers, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["mariadb-on-start"])
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def body() -> None:
+        with process.step("prepare the start"):
+            process.write_atomically(tmp_path / "file", "x")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert process.program(body) == 1
+    assert said(capsys) == [
+        "step: prepare the start",
+        f"error: cannot complete mariadb-on-start: cannot prepare the start: cannot write {tmp_path}/file:"
+        " No space left on device: free disk space",
+    ]
+
+
+def test_a_refusal_without_words_is_named():
+    assert process.describe(OSError()) == "OSError"
+    assert process.describe(TimeoutError("too slow")) == "too slow"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing():
+    program = "from slapos.recipe.erp5 import process\nprocess.log('x')\nprint('it goes on')"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=True)
+    assert done.stdout == b"it goes on\n"
+
+
 def test_what_is_not_ours_is_not_hidden(handlers):
     with pytest.raises(ZeroDivisionError):
         process.program(lambda: 1 // 0)

@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -110,6 +111,11 @@ def write_atomically(path: str | Path, content: str | bytes, mode: int = 0o600) 
     """Replace `path` by `content` (text in UTF-8), whole or not at all, power cuts included; permission bits `mode`."""
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
+    with attempting(f"write {path}"):
+        _replace(path, data, mode)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -156,7 +162,8 @@ def lock(path: str | Path, busy: str) -> Iterator[None]:
 
 def log(message: str) -> None:
     """Write `message` as one line with the local time on stderr, which the supervisor keeps as a service's log."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a log on a full disk must not end the work that it is about
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -164,23 +171,45 @@ def step(message: str) -> Iterator[None]:
     """Log `step: message` at the beginning, and how many seconds it took at the end when that was a second or more."""
     log(f"step: {message}")
     began = time.monotonic()
-    yield
+    with attempting(message):
+        yield
     seconds = time.monotonic() - began
     if seconds >= 1:
         log(f"step: {message}: done in {seconds:.1f} s")
 
 
+@contextlib.contextmanager
+def attempting(message: str) -> Iterator[None]:
+    """Lets describe() say of an OSError from inside that we cannot `message`, such as "load the time zones"."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(message)
+        raise
+
+
+def describe(error: Error | OSError) -> str:
+    """An error as one sentence; an OSError's is what was attempted, on which path, and why that failed."""
+    if isinstance(error, Error):
+        return str(error)
+    attempts = [f"cannot {message}" for message in reversed(getattr(error, "__notes__", []))]
+    paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
+    remedy = ["free disk space"] if error.errno in (errno.ENOSPC, errno.EDQUOT) else []
+    return ": ".join([*attempts, *paths[-1:], error.strerror or str(error) or type(error).__name__, *remedy])
+
+
 def program(body: Callable[[], int | None]) -> int:
-    """Call `body` as a program's whole work; returns its exit code, an Error being one logged sentence and status 1.
+    """Call `body` as a program's whole work; returns its exit code, an Error or OSError being a sentence and status 1.
 
     SIGTERM, SIGHUP and SIGINT end it like an exception, so that what it has begun is cleaned up: status 128 + signal.
     """
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _interrupt)
     try:
-        return body() or 0
-    except Error as error:
-        log(f"error: {error}")
+        with attempting(f"complete {Path(sys.argv[0]).name}"):
+            return body() or 0
+    except (Error, OSError) as error:
+        log(f"error: {describe(error)}")
         return 1
 
 

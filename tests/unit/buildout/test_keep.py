@@ -30,6 +30,18 @@ def test_no_two_passwords_are_the_same(tmp_path):
     assert len({kept(tmp_path / str(number), "password") for number in range(20)}) == 20
 
 
+def test_nothing_is_written_before_the_part_is_installed(tmp_path):
+    path = tmp_path / "srv" / "password"
+    options = {"kind": "password", "storage-path": str(path)}
+    recipe = keep.Recipe({}, "section", options)
+    assert list(tmp_path.iterdir()) == []
+    recipe.update()
+    assert path.read_text() == options["value"]
+    # A request that some other section refuses is initialised only.
+    keep.Recipe({}, "section", options | {"requested": "other"})
+    assert kept(path, "password") == options["value"]
+
+
 def test_the_length_can_be_chosen(tmp_path):
     assert len(kept(tmp_path / "password", "password", length="16")) == 16
 

@@ -65,6 +65,18 @@ def test_generated_passwords_are_random_and_kept(storage):
     assert run(storage, entries, amount=2) == first
 
 
+def test_nothing_is_written_before_the_part_is_installed(storage):
+    options = {"test-database-amount": 0, "storage-path": str(storage), "ip": "127.0.0.1", "port": 3306}
+    options["database-list"] = [entry()]
+    recipe = Recipe(None, "accounts", options)
+    assert not storage.parent.exists()
+    recipe.update()
+    assert run(storage, [entry()])["databases"] == options["databases"]
+    # A request that some other section refuses is initialised only.
+    Recipe(None, "accounts", options | {"database-list": [entry("b", "bob", password="other")]})
+    assert run(storage, [entry("b", "bob")])["databases"][0]["password"] != "other"
+
+
 def test_a_kept_password_survives_the_absence_of_its_user(storage):
     first = run(storage, [entry()], amount=1)
     run(storage, [])

@@ -32,9 +32,13 @@ def chosen(storage, requested: Any = "", *, partition: str = "slappart3", name: 
         "storage-path": str(storage / partition / name),
         **options,
     }
-    buildout = {"buildout": {"directory": f"/srv/{partition}"}}
-    assert port.Recipe(buildout, "mariadb-port", options).install() == ()
+    recipe = initialised(options, partition)
+    assert recipe.install() == ()
     return options["port"]
+
+
+def initialised(options: dict[str, Any], partition: str) -> port.Recipe:
+    return port.Recipe({"buildout": {"directory": f"/srv/{partition}"}}, "mariadb-port", options)
 
 
 def refusal(*arguments: Any, **options: Any) -> str:
@@ -53,7 +57,21 @@ def test_the_choice_is_kept_in_a_private_file(tmp_path):
 
 @pytest.mark.parametrize("nothing", ["", None, " "])
 def test_a_port_is_chosen_when_none_is_requested(tmp_path, nothing):
-    assert int(chosen(tmp_path, nothing)) % 100 == 3
+    assert int(chosen(tmp_path, nothing)) % 500 == 3
+
+
+def test_nothing_is_written_before_the_part_is_installed(tmp_path):
+    storage = tmp_path / "srv" / "port"
+    options = {"range": "20000-21999", "ip": "127.0.0.1", "parameter": "tcpv4-port", "storage-path": str(storage)}
+    first = initialised(options, "slappart3")
+    second = initialised(other := options | {"storage-path": str(tmp_path / "other")}, "slappart3")
+    assert list(tmp_path.iterdir()) == [] and other["port"] != options["port"]
+    second.update()
+    first.update()
+    assert storage.read_text() == options["port"] + "\n"
+    # A request that some other section refuses is initialised only.
+    initialised(options | {"requested": 20765}, "slappart3")
+    assert chosen(tmp_path, **{"storage-path": str(storage)}) == options["port"]
 
 
 @pytest.mark.parametrize("requested", ["20765", 20765, " 20765\n"])
@@ -122,8 +140,8 @@ def test_an_address_of_another_machine_is_refused(tmp_path):
 
 
 def test_partitions_never_choose_the_same_port(tmp_path):
-    partitions = [f"slappart{number}" for number in range(100)]
-    assert len({chosen(tmp_path, partition=partition) for partition in partitions}) == 100
+    partitions = [f"slappart{number}" for number in range(500)]
+    assert len({chosen(tmp_path, partition=partition) for partition in partitions}) == 500
 
 
 def test_services_of_one_partition_never_choose_the_same_port(tmp_path):
@@ -133,9 +151,9 @@ def test_services_of_one_partition_never_choose_the_same_port(tmp_path):
 
 
 def test_classes_of_ports_are_disjoint():
-    classes = [set(port.candidates("20000-20999", f"slappart{number}")) for number in range(100)]
-    assert sum(map(len, classes)) == len(set().union(*classes)) == 1000
-    assert list(port.candidates("20000-20250", "slappart42")) == [20042, 20142, 20242]
+    classes = [set(port.candidates("20000-21999", f"slappart{number}")) for number in range(500)]
+    assert sum(map(len, classes)) == len(set().union(*classes)) == 2000
+    assert list(port.candidates("20000-21250", "slappart42")) == [20042, 20542, 21042]
     assert list(port.candidates("20000-20009", "slappart12")) == [20002]
 
 
@@ -146,8 +164,8 @@ def test_a_partition_without_number_has_a_class_too():
 
 
 def test_the_next_port_is_chosen_when_one_is_busy(tmp_path, listening):
-    number = int(chosen(tmp_path, range=f"{listening}-{listening + 500}", partition="slappart0"))
-    assert number in range(listening + 100, listening + 501, 100)
+    number = int(chosen(tmp_path, range=f"{listening}-{listening + 1500}", partition="slappart0"))
+    assert number in range(listening + 500, listening + 1501, 500)
 
 
 def test_a_range_without_free_port_is_refused(tmp_path, listening):

@@ -19,6 +19,7 @@ from tests.unit.mariadb import partition
 NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
 TODAY = "2026-11-22T00:00:00Z"
 YESTERDAY = "2026-11-21T00:00:00Z"
+FUTURE = "2099-01-01T00:00:00Z"
 DAILY = Plan("a", "daily", ("true",), at_once=True)
 PATIENT = Plan("b", "daily", ("true",))
 
@@ -33,11 +34,18 @@ PATIENT = Plan("b", "daily", ("true",))
         (DAILY, Job("a", last_success=TODAY), False),
         (DAILY, Job("a", last_success=YESTERDAY), True),
         (dataclasses.replace(DAILY, last_success=TODAY), Job("a", last_success=YESTERDAY), False),
-        (dataclasses.replace(DAILY, last_success="2099-01-01T00:00:00Z"), Job("a"), True),  # a clock was wrong
+        (dataclasses.replace(DAILY, last_success=FUTURE), Job("a"), True),  # a clock was wrong
+        (DAILY, Job("a", last_success=FUTURE), True),
+        (PATIENT, Job("b", last_success=FUTURE, since=YESTERDAY), True),
+        (PATIENT, Job("b", since=FUTURE), True),
         (PATIENT, Job("b", since=TODAY), False),
         (PATIENT, Job("b", since=YESTERDAY), True),
         (DAILY, Job("a", outcome=state.FAILED, failures=3, retry="2026-11-22T22:30:01Z"), False),
         (DAILY, Job("a", outcome=state.FAILED, failures=3, retry="2026-11-22T22:30:00Z"), True),
+        (DAILY, Job("a", outcome=state.FAILED, failures=9, retry="2026-11-22T23:30:00Z"), False),  # the longest pause
+        (DAILY, Job("a", outcome=state.FAILED, failures=9, retry="2026-11-22T23:30:01Z"), True),
+        (DAILY, Job("a", outcome=state.BUSY, retry=FUTURE), True),
+        (DAILY, Job("a", last_success="yesterday", retry="soon", since="x"), True),  # nobody's words stop the jobs
     ],
 )
 def test_due(plan, job, due):
@@ -72,6 +80,7 @@ NEAR = NOW.replace(hour=23, minute=59, second=50)
         (Job("a", last_success=TODAY), ("a",), NEAR, 30),
         (Job("a", retry="2026-11-22T22:30:07Z"), (), NOW, 7),
         (Job("a", retry="2026-11-22T22:29:00Z", last_success=TODAY), (), NOW, 30),
+        (Job("a", retry=FUTURE, last_success=TODAY), (), NEAR, 10),
     ],
 )
 def test_wait(job, running, now, seconds):
@@ -157,12 +166,104 @@ def test_a_heartbeat_is_written_when_the_one_on_disk_is_old(tmp_path):
     assert seen == ["00", "00", "00", "20", "20", "45", "03"]
 
 
+@pytest.mark.parametrize("code", [0, 1, os.EX_TEMPFAIL])
+def test_a_run_under_a_wrong_clock_is_made_up_for_once_the_clock_is_right(code):
+    wrong = times.parse(FUTURE)
+    left = scheduler.ended(scheduler.started(Job("a", last_success=YESTERDAY), wrong), code, "", wrong)
+    assert scheduler.is_due(DAILY, left, NOW)
+    done = scheduler.ended(scheduler.started(left, NOW), 0, "", LATER)
+    assert not scheduler.is_due(DAILY, done, LATER)
+
+
+def test_what_a_wrong_clock_noted_as_the_next_moment_does_not_stay(tmp_path):
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.state = State(jobs=(Job("b", last_success=TODAY),))
+        new.take((PATIENT,), "", times.parse(FUTURE))
+        assert state.load(tmp_path / "s").job("b").next_run == "2099-01-02T00:00:00Z"
+        new.tick(NOW)
+    assert state.load(tmp_path / "s").job("b").next_run == "2026-11-23T00:00:00Z"
+
+
+def test_a_heartbeat_that_is_no_moment_is_replaced(tmp_path):
+    state.save(tmp_path / "s", State("x", jobs=(Job("b", since=TODAY, next_run="2026-11-23T00:00:00Z"),)))
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take((PATIENT,), "", NOW)
+        new.tick(NOW)
+    assert state.load(tmp_path / "s").heartbeat == times.text(NOW)
+
+
+def test_a_job_that_cannot_be_started_has_failed_and_the_others_go_on(tmp_path, capsys):
+    plans = (dataclasses.replace(DAILY, command=("/none/such",)), dataclasses.replace(DAILY, name="b"))
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take(plans, "", NOW)
+        new.tick(NOW)
+        assert list(new.children) == ["b"]
+        new.children["b"].popen.wait()
+        new.tick(LATER)
+    message = "/none/such cannot be started: [Errno 2] No such file or directory: '/none/such'"
+    failed, done = (state.load(tmp_path / "s").job(name) for name in "ab")
+    assert (failed.outcome, failed.message, failed.failures) == ("failed", message, 2)
+    assert failed.retry == times.text(LATER + timedelta(seconds=20))
+    assert done.outcome == "done"
+    lines = [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines[:4] == ["a: begins", f"a: {message}", "a: failed", "b: begins"]
+
+
+def test_a_run_whose_end_cannot_be_read_does_not_stop_the_others(tmp_path, monkeypatch):
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take((DAILY,), "", NOW)
+        new.tick(NOW)
+        new.children["a"].popen.wait()
+        monkeypatch.setattr(scheduler.Child, "read", lambda child: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            new.tick(LATER)
+        new.tick(LATER)
+        assert list(new.children) == ["a"]  # tried again
+        new.stop(LATER)
+
+
 def test_a_full_disk_stops_nothing(tmp_path, capsys):
     with selectors.DefaultSelector() as selector:
         new = Scheduler(tmp_path / "none" / "s", selector)
         new.take((PATIENT,), "", NOW)
         assert new.tick(NOW) == 30
     assert f"{tmp_path}/none/s cannot be written: [Errno 2] No such file or directory" in capsys.readouterr().err
+
+
+# ---- what nobody expected
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A scheduler without jobs yet, and its configuration file, unread."""
+    path = tmp_path / "c"
+    path.write_text("{}")
+    with selectors.DefaultSelector() as selector:
+        yield Scheduler(tmp_path / "s", selector), main.Watched(path)
+
+
+def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, capsys):
+    new, watched = served
+    results = iter((OSError(5, "Input/output error"), (PATIENT,)))
+
+    def plans(config, path):
+        if isinstance(result := next(results), Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(main.configuration, "load", lambda path: None)
+    monkeypatch.setattr(main.jobs, "plans", plans)
+    assert main.turn(new, watched) == 30
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.split(" ", 2)[2] == ("error: unexpected OSError: [Errno 5] Input/output error; the jobs go on in 30 s")
+    assert new.plans == ()
+    main.turn(new, watched)
+    assert new.plans == (PATIENT,)
+    assert state.load(new.state_file).heartbeat != ""
 
 
 # ---- the jobs of a partition

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import private_server, start, timezone, upgrade
 from slapos.recipe.erp5.mariadb.config import Config, Database
+from slapos.recipe.erp5.mariadb.decide import Snapshot
 from tests.unit.mariadb import partition
 
 
@@ -109,6 +111,39 @@ def test_a_state_that_cannot_be_read_is_no_state(tmp_path, content):
     if content is not None:
         path.write_text(content)
     assert start.read_state(path) is None
+
+
+def test_a_state_that_cannot_be_written_is_no_reason_to_serve_nothing(config, monkeypatch, capsys):
+    handled = start.present(config)
+    snapshot = Snapshot("10.11.19-MariaDB", "10.11.19-MariaDB", None, handled)
+    monkeypatch.setattr(start, "gather", lambda config: snapshot)
+    monkeypatch.setattr(start, "act", lambda config, decision, now: handled)
+    path = config.data_directory / start.STATE
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        start.on_start(config)
+    assert capsys.readouterr().err.splitlines()[-1].split(" ", 2)[2] == (
+        f"warning: cannot write {path}: No space left on device: free disk space; the service starts, and the next"
+        " start does all this again"
+    )
+    assert start.read_state(path) is None and not path.exists()
+    start.on_start(config)
+    assert start.read_state(path) == start.present(config)
+
+
+def test_an_optional_step_that_the_system_refuses_is_a_warning(tmp_path, capsys):
+    with start.optional() as outcome, process.step("load the time zones"):
+        (tmp_path / "none" / "x").mkdir()
+    assert outcome.failed
+    assert capsys.readouterr().err.splitlines()[-1].split(" ", 2)[2] == (
+        f"warning: cannot load the time zones: {tmp_path}/none/x: No such file or directory; the service starts"
+        " without it, and the next start tries again"
+    )
 
 
 # ---- the private server's folder

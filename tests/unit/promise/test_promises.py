@@ -12,7 +12,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import State
 from slapos.recipe.erp5.mariadb import status, verdict
-from slapos.recipe.erp5.promise import mariadb_backup, mariadb_disk, mariadb_server
+from slapos.recipe.erp5.promise import mariadb_accounts, mariadb_backup, mariadb_disk, mariadb_server
 from tests.unit.mariadb import partition
 
 
@@ -43,12 +43,12 @@ def run(tmp_path, plugin, config=None, check_anomaly=True, **options):
     return result.item
 
 
-@pytest.mark.parametrize("plugin", [mariadb_server, mariadb_backup, mariadb_disk])
+@pytest.mark.parametrize("plugin", [mariadb_accounts, mariadb_server, mariadb_backup, mariadb_disk])
 def test_nothing_is_tested_while_the_partition_is_processed(tmp_path, plugin):
     assert isinstance(run(tmp_path, plugin, check_anomaly=False), generic.EmptyResult)
 
 
-@pytest.mark.parametrize("plugin", [mariadb_server, mariadb_backup, mariadb_disk])
+@pytest.mark.parametrize("plugin", [mariadb_accounts, mariadb_server, mariadb_backup, mariadb_disk])
 def test_a_missing_configuration_is_reported(tmp_path, plugin):
     result = run(tmp_path, plugin)
     path = tmp_path / "mariadb.json"

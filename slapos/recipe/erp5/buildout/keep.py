@@ -23,6 +23,7 @@ class Recipe:
 
     Option out, set while the section is initialised: `value` (str). It changes only when another one is requested; a
     parameter that is left out later changes nothing. Buildout writes it into `.installed.cfg`: see the recipe `umask`.
+    The file is written when the part is installed: a request that another section refuses changes nothing.
     Raises UserError, one sentence naming the parameter.
     """
 
@@ -34,22 +35,22 @@ class Recipe:
         value = "" if requested is None else str(requested)
         if kind == "server-id":
             check_server_id(value, options.get("parameter") or name)
-        options["value"] = keep(Path(options["storage-path"]), value or None, kind, int(options.get("length", "32")))
+        self.storage = Path(options["storage-path"])
+        self.value = choose(self.storage, value or None, kind, int(options.get("length", "32")))
+        options["value"] = self.value
 
     def install(self) -> tuple[str, ...]:
+        if load(self.storage) != self.value:
+            self.storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            process.write_atomically(self.storage, self.value)
         return ()
 
     update = install
 
 
-def keep(storage: Path, requested: str | None, kind: str, length: int) -> str:
-    """Return the requested value, else the kept one, else a new one; keep it."""
-    kept = load(storage)
-    value = requested or kept or (make_password(length) if kind == "password" else make_server_id())
-    if value != kept:
-        storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        process.write_atomically(storage, value)
-    return value
+def choose(storage: Path, requested: str | None, kind: str, length: int) -> str:
+    """Return the requested value, else the kept one, else a new one."""
+    return requested or load(storage) or (make_password(length) if kind == "password" else make_server_id())
 
 
 def load(storage: Path) -> str | None:

@@ -35,24 +35,26 @@ class Recipe:
 
     Options out, set while the section is initialised, so that other sections can refer to them: `databases` and
     `test-databases` (lists of Account), `database-list-url` and `test-database-list-url` (lists of str).
-    Raises UserError, one sentence naming the parameter. `storage-path` never leaves with the part.
+    Raises UserError, one sentence naming the parameter. `storage-path` is written when the part is installed (a request
+    that another section refuses changes nothing), and never leaves with the part.
     """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
-        storage = Path(options["storage-path"])
-        kept = load(storage)
+        self.storage = Path(options["storage-path"])
+        kept = load(self.storage)
         databases = listed(options["database-list"], kept)
         tests = test_databases(int(options["test-database-amount"]), databases, kept)
-        passwords = {entry["user"]: entry["password"] for entry in databases + tests} | kept
-        # Before anything is published: a password that somebody saw is the same for ever.
-        if passwords != kept:
-            save(storage, passwords)
+        self.passwords = {entry["user"]: entry["password"] for entry in databases + tests} | kept
         options["databases"] = databases
         options["test-databases"] = tests
         options["database-list-url"] = [url(entry, options["ip"], options["port"]) for entry in databases]
         options["test-database-list-url"] = [url(entry, options["ip"], options["port"]) for entry in tests]
 
     def install(self) -> tuple[str, ...]:
+        # Before the parts that refer to this one, so before anything is published: a password that somebody saw is the
+        # same for ever.
+        if load(self.storage) != self.passwords:
+            save(self.storage, self.passwords)
         return ()
 
     update = install

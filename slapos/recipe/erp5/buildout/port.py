@@ -14,7 +14,7 @@ from zc.buildout import UserError
 from slapos.recipe.erp5 import process
 
 LOWEST, HIGHEST = 1024, 65535
-CLASSES = 100
+CLASSES = 500
 """Partitions whose numbers differ modulo this never choose the same port, even before their services listen."""
 
 # Whose each port is that this processing has given out: services of one partition do not listen yet either.
@@ -27,30 +27,33 @@ class Recipe:
     the choice) and `partition` ("slappart3"; by default the name of the buildout directory).
 
     Option out, set while the section is initialised: `port` (str). It changes only when another one is requested; a
-    parameter that is left out later changes nothing. Raises UserError, one sentence naming the parameter.
+    parameter that is left out later changes nothing. Raises UserError, one sentence naming the parameter. The file is
+    written when the part is installed: a request that another section refuses changes nothing.
     """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
-        storage = Path(options["storage-path"])
+        self.storage = Path(options["storage-path"])
         partition = options.get("partition") or Path(buildout["buildout"]["directory"]).name
-        options["port"] = str(
-            keep(
-                storage,
-                requested=parse_port(options.get("requested"), options["parameter"]),
-                parameter=options["parameter"],
-                addresses=addresses(options["ip"]),
-                candidates=candidates(options["range"], partition),
-                choice=f"{options['range']} that partition {partition} may use",
-            )
+        self.port = choose(
+            self.storage,
+            requested=parse_port(options.get("requested"), options["parameter"]),
+            parameter=options["parameter"],
+            addresses=addresses(options["ip"]),
+            candidates=candidates(options["range"], partition),
+            choice=f"{options['range']} that partition {partition} may use",
         )
+        options["port"] = str(self.port)
 
     def install(self) -> tuple[str, ...]:
+        if load(self.storage) != self.port:
+            self.storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            process.write_atomically(self.storage, f"{self.port}\n")
         return ()
 
     update = install
 
 
-def keep(
+def choose(
     storage: Path,
     *,
     requested: int | None,
@@ -71,9 +74,6 @@ def keep(
             )
     elif port != kept:
         _check_free(port, parameter, addresses, storage)
-    if port != kept:
-        storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        process.write_atomically(storage, f"{port}\n")
     _given[port] = storage
     return port
 

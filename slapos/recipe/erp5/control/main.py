@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs
-from slapos.recipe.erp5.control.scheduler import Scheduler
+from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import config as configuration
 
@@ -38,13 +38,26 @@ def serve(path: Path) -> None:
         scheduler.take(plans, "", times.now())
         try:
             while not signals.stop:
-                if watched.has_changed():
-                    _take_over(scheduler, path)
-                timeout = scheduler.tick(times.now())
+                timeout = turn(scheduler, watched)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
             scheduler.stop(times.now())
+
+
+def turn(scheduler: Scheduler, watched: "Watched") -> float:
+    """Do what is to be done now; returns the seconds until the next turn at the latest.
+
+    Whatever goes wrong here is one line, and tried again: no single job or file may end all the others for good.
+    """
+    try:
+        if watched.has_changed():
+            _take_over(scheduler, watched.path)
+        return scheduler.tick(times.now())
+    except Exception as error:
+        watched.forget()
+        process.log(f"error: unexpected {type(error).__name__}: {error}; the jobs go on in {LONGEST_WAIT:g} s")
+        return LONGEST_WAIT
 
 
 def _take_over(scheduler: Scheduler, path: Path) -> None:
@@ -73,6 +86,10 @@ class Watched:
             return False
         last, self._seen = self._seen, (status.st_ino, status.st_mtime_ns, status.st_size)
         return self._seen != last
+
+    def forget(self) -> None:
+        """Count the file as changed at the next look."""
+        self._seen = None
 
 
 class Signals:

@@ -26,6 +26,8 @@ HEARTBEAT = 20.0
 """Seconds after which the heartbeat on disk is renewed, at the next time that the scheduler wakes."""
 BUSY_DELAY = 60.0
 """Seconds after which a job that somebody else was at is looked at again."""
+LONGEST_PAUSE = max(schedule.LAST_RETRY, BUSY_DELAY)
+"""Seconds that a job is ever made to wait after a failure; more than that comes from a clock that was wrong."""
 STOP_TIMEOUT = 20.0
 """Seconds that a child has to end after SIGTERM; slapos kills the whole partition after 60."""
 _MESSAGE = 600
@@ -58,15 +60,29 @@ def last_success(plan: Plan, job: Job, now: datetime) -> datetime | None:
     Moments in the future are a clock's mistake, and count for nothing.
     """
     texts = (plan.last_success, job.last_success, "" if plan.at_once else job.since)
-    moments = [times.parse(text) for text in texts if text]
-    return max((moment for moment in moments if moment <= now), default=None)
+    moments = [_moment(text) for text in texts]
+    return max((moment for moment in moments if moment and moment <= now), default=None)
 
 
 def is_due(plan: Plan, job: Job, now: datetime) -> bool:
     """Whether the job should run now: its moment has come, or was missed, and it need not wait after a failure."""
-    if job.retry and now < times.parse(job.retry):
+    if paused_until(job, now):
         return False
     return schedule.is_due(plan.periodicity, last_success(plan, job, now), now)
+
+
+def paused_until(job: Job, now: datetime) -> datetime | None:
+    """Until when a failed or busy job is left alone; None when it need not be, or the moment is a clock's mistake."""
+    moment = _moment(job.retry)
+    return moment if moment and now < moment <= now + timedelta(seconds=LONGEST_PAUSE) else None
+
+
+def _moment(text: str) -> datetime | None:
+    """The moment that a record names; None for none, and for what is no moment: a record must not stop the jobs."""
+    try:
+        return times.parse(text)
+    except ValueError:
+        return None
 
 
 def to_start(plans: Sequence[Plan], known: State, running: Collection[str], now: datetime) -> tuple[Plan, ...]:
@@ -84,9 +100,7 @@ def wait(plans: Sequence[Plan], known: State, running: Collection[str], now: dat
 
 
 def _wake(plan: Plan, job: Job, now: datetime) -> datetime:
-    if job.retry and now < times.parse(job.retry):
-        return times.parse(job.retry)
-    return schedule.following(plan.periodicity, now)
+    return paused_until(job, now) or schedule.following(plan.periodicity, now)
 
 
 def started(job: Job, now: datetime) -> Job:
@@ -183,13 +197,8 @@ class Scheduler:
     def take(self, plans: Sequence[Plan], problem: str, now: datetime) -> None:
         """Follow these plans from now on; `problem` says why the newest ones could not be taken, or is empty."""
         self.plans = tuple(plans)
-        following = {plan.name: times.text(schedule.following(plan.periodicity, now)) for plan in plans}
-        new = dataclasses.replace(self.state, problem=problem)
-        for name in sorted({job.name for job in new.jobs} | set(following)):
-            job = new.job(name)
-            since = job.since or times.text(now)
-            new = new.with_job(dataclasses.replace(job, next_run=following.get(name, ""), since=since))
-        self._save(new)
+        self.state = dataclasses.replace(self.state, problem=problem)
+        self._save(self._with_next_runs(now))
 
     def tick(self, now: datetime) -> float:
         """Collect and start; return after how many seconds at the latest to be called again."""
@@ -197,7 +206,7 @@ class Scheduler:
             self._collect(child, now)
         for plan in to_start(self.plans, self.state, self.children, now):
             self._start(plan, now)
-        self._save(dataclasses.replace(self.state, heartbeat=times.text(now)))
+        self._save(dataclasses.replace(self._with_next_runs(now), heartbeat=times.text(now)))
         return wait(self.plans, self.state, self.children, now)
 
     def stop(self, now: datetime) -> None:
@@ -213,10 +222,25 @@ class Scheduler:
             process.log(f"{child.plan.name}: stopped")
         self._save(dataclasses.replace(self.state, jobs=tuple(cut_short(job, now) for job in self.state.jobs)))
 
+    def _with_next_runs(self, now: datetime) -> State:
+        """The state with each job's next regular moment, seen from now: what a wrong clock noted does not stay."""
+        following = {plan.name: times.text(schedule.following(plan.periodicity, now)) for plan in self.plans}
+        new = self.state
+        for name in sorted({job.name for job in new.jobs} | set(following)):
+            job = new.job(name)
+            since = job.since or times.text(now)
+            new = new.with_job(dataclasses.replace(job, next_run=following.get(name, ""), since=since))
+        return new
+
     def _start(self, plan: Plan, now: datetime) -> None:
         self.state = self.state.with_job(started(self.state.job(plan.name), now))
         process.log(f"{plan.name}: begins")
-        child = self.children[plan.name] = Child(plan)
+        try:
+            child = self.children[plan.name] = Child(plan)
+        except (Error, OSError) as error:  # no such program, or no memory for it now: like one that failed
+            process.log(f"{plan.name}: {error}")
+            self._note_end(plan.name, 1, str(error), now)
+            return
         self.selector.register(child.output, selectors.EVENT_READ, lambda: self._listen(child))
 
     def _listen(self, child: Child) -> None:
@@ -224,15 +248,17 @@ class Scheduler:
             self.selector.unregister(child.output)
 
     def _collect(self, child: Child, now: datetime) -> None:
+        del self.children[child.plan.name]  # first: whatever goes wrong below must not come again at each tick
         if child.output.fileno() in self.selector.get_map():
             child.read()
             self.selector.unregister(child.output)
         child.output.close()
-        del self.children[child.plan.name]
-        job = ended(self.state.job(child.plan.name), child.popen.returncode, child.message, now)
-        following = times.text(schedule.following(child.plan.periodicity, now))
-        self.state = self.state.with_job(dataclasses.replace(job, next_run=following))
-        process.log(f"{job.name}: {job.outcome}")
+        self._note_end(child.plan.name, child.popen.returncode, child.message, now)
+
+    def _note_end(self, name: str, code: int, message: str, now: datetime) -> None:
+        job = ended(self.state.job(name), code, message, now)
+        self.state = self.state.with_job(job)
+        process.log(f"{name}: {job.outcome}")
 
     def _save(self, new: State) -> None:
         """Keep the state; when nothing but the heartbeat differs from the file, only if that one becomes old."""
@@ -242,12 +268,12 @@ class Scheduler:
         try:
             state.save(self.state_file, new)
             self.saved = new
-        except OSError as error:
+        except OSError as error:  # tried again at the next tick
             process.log(f"{self.state_file} cannot be written: {error}: free disk space")
 
 
 def _is_old(saved: State, new: State) -> bool:
-    if not saved.heartbeat or not new.heartbeat:
+    before, after = _moment(saved.heartbeat), _moment(new.heartbeat)
+    if not before or not after:
         return saved.heartbeat != new.heartbeat
-    age = times.parse(new.heartbeat) - times.parse(saved.heartbeat)
-    return not timedelta(0) <= age < timedelta(seconds=HEARTBEAT)
+    return not timedelta(0) <= after - before < timedelta(seconds=HEARTBEAT)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.errors import CommandError
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
 
@@ -35,17 +36,28 @@ def folder(config: Config) -> Path:
 
 
 def make_pending(config: Config) -> None:
-    """Make the reports that are missing, and remove those that are too old. Raises CommandError."""
+    """Make the reports that are missing, and remove those that are too old.
+
+    A log that cannot be summed up keeps no other from its report; raises CommandError, naming all such, at the end.
+    """
     os.umask(0o077)  # slow queries hold data
     reports = folder(config)
     reports.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = {path.name for path in reports.iterdir()}
-    made = sorted(rotated(config).keys() - names)
-    for name in made:
-        _make(config, rotated(config)[name], reports / name)
+    made, failures = [], []
+    for name in sorted(rotated(config).keys() - names):
+        try:
+            _make(config, rotated(config)[name], reports / name)
+            made.append(name)
+        except CommandError as error:
+            failures.append(str(error))
     for name in old(names | set(made)):
         (reports / name).unlink()
-    process.log(f"slow-query reports made: {', '.join(made) or 'none'}")
+    if made or not failures:
+        process.log(f"slow-query reports made: {', '.join(made) or 'none'}")
+    if failures:
+        # One that concerns all, such as a program that is missing, is said once.
+        raise CommandError("; ".join(dict.fromkeys(failures)))
 
 
 def rotated(config: Config) -> dict[str, Path]:

@@ -106,8 +106,14 @@ def on_start(config: Config) -> None:
         return
     with process.step(f"prepare the start, as {'; '.join(decision.reasons)}"):
         handled = act(config, decision, snapshot.now)
-    # The files as the private server left them.
-    write_state(config.data_directory / STATE, dataclasses.replace(handled, files=present(config).files))
+    path = config.data_directory / STATE
+    try:
+        # The files as the private server left them.
+        write_state(path, dataclasses.replace(handled, files=present(config).files))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()  # it says less than what was done, and not what failed
+        process.log(f"warning: {process.describe(error)}; the service starts, and the next start does all this again")
 
 
 def act(config: Config, decision: decide.Start, now: Handled) -> Handled:
@@ -143,9 +149,10 @@ def optional() -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
-    except Error as error:
+    except (Error, OSError) as error:
         outcome.failed = True
-        process.log(f"warning: {error}; the service starts without it, and the next start tries again")
+        said = process.describe(error)
+        process.log(f"warning: {said}; the service starts without it, and the next start tries again")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads a compressed dump: once to judge it, and once more into the client program."""
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.errors import BackupError
+from slapos.recipe.erp5.mariadb import dump_file, space
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.dump_file import Facts
+
+PROGRESS_PERIOD = 10.0
+"""Seconds between two lines of progress in the log."""
+EXCERPT = 200
+"""The most characters of the client's error that are shown."""
+_HEAD = 4096
+_TAIL = 1 << 16
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A complete dump: `size` of its text in bytes, the last of them in `tail`, and what it says about itself."""
+
+    size: int
+    tail: bytes
+    facts: Facts
+
+
+class _Text:
+    """Follows a text that passes by in chunks."""
+
+    def __init__(self) -> None:
+        self.size, self.head, self.tail = 0, b"", b""
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self.head += chunk[: _HEAD - len(self.head)]
+        self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
+
+
+def examine(config: Config, source: IO[bytes], path: Path, limit: int) -> Dump:
+    """Read the whole dump `source`, the open file `path`, whose text may have `limit` bytes.
+
+    Raises BackupError when it is cut short, does not unpack, or is larger.
+    """
+    text = _Text()
+    with _unpacked(config, source, path) as pieces:
+        for piece in pieces:
+            text.feed(piece)
+            if text.size > limit:
+                raise BackupError(
+                    f"{path} unpacks to more than the {space.size_text(max(limit, 0))} that its database may take on"
+                    f" {config.data_directory.parent}: free disk space"
+                )
+    try:
+        facts = dump_file.facts(dump_file.Written(0, "", text.size, text.head, text.tail))
+    except BackupError as error:
+        raise BackupError(f"{path} is not a whole dump of ours, {error}; take another backup") from error
+    return Dump(text.size, text.tail, facts)
+
+
+def load(config: Config, source: IO[bytes], path: Path, dump: Dump, socket: Path) -> None:
+    """Execute the dump, which `examine` has read, on the server behind `socket`. Raises BackupError."""
+    command = [
+        config.program("mariadb"),
+        f"--defaults-file={config.defaults_file}",
+        f"--socket={socket}",
+        "--sandbox",  # no \! of a dump that somebody else made is a command of ours (FACTS 3)
+        "--local-infile=0",
+        "--binary-mode",  # carriage returns in the text of triggers stay
+        "--default-character-set=utf8mb4",
+        "--max-allowed-packet=1G",
+    ]
+    text, report = _Text(), Progress(dump.size)
+    with tempfile.TemporaryFile() as words, _unpacked(config, source, path) as pieces:
+        with process.start(command, stdin=-1, stdout=-3, stderr=words) as client:
+            assert client.stdin is not None
+            try:
+                with contextlib.suppress(BrokenPipeError):  # it ended first, and its status says why
+                    try:
+                        for piece in pieces:
+                            client.stdin.write(piece)
+                            text.feed(piece)
+                            report(text.size)
+                    finally:
+                        client.stdin.close()
+                code = client.wait()
+            except BaseException:
+                client.kill()
+                raise
+        if code != 0:
+            words.seek(0)
+            raise BackupError(f"the client that loads {path} ended with status {code}: {excerpt(words.read())}")
+    if (text.size, text.tail) != (dump.size, dump.tail):
+        raise BackupError(
+            f"the client that loads {path} took {text.size} bytes of {dump.size}, or the file was changed meanwhile:"
+            " leave it alone, and run this again"
+        )
+
+
+def excerpt(output: bytes) -> str:
+    """The client's first error up to its first quote: behind that it repeats rows, which are for no log (FACTS 3)."""
+    found = re.search(r"^ERROR[^'\"`\n]*", output.decode("utf-8", "replace"), re.MULTILINE)
+    return found[0][:EXCERPT].strip() if found else "it named no error"
+
+
+class Progress:
+    """Logs how much of a dump is loaded, at most once in PROGRESS_PERIOD."""
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.clock = total, clock
+        self.begin = self.last = clock()
+
+    def __call__(self, done: int) -> None:
+        now = self.clock()
+        if now - self.last >= PROGRESS_PERIOD:
+            self.last = now
+            rate = space.size_text(done / (now - self.begin))
+            process.log(f"loaded {space.size_text(done)}, {100 * done // max(self.total, 1)} %, {rate}/s")
+
+
+@contextlib.contextmanager
+def _unpacked(config: Config, source: IO[bytes], path: Path) -> Iterator[Iterator[bytes]]:
+    """The pieces of the text; leaving before its end is no failure. Raises BackupError for what does not unpack."""
+    source.seek(0)
+    command = [f"{config.software.zstd}/bin/zstd", "--decompress", "--stdout", "--quiet"]
+    with tempfile.TemporaryFile() as words, process.start(command, stdin=source, stdout=-1, stderr=words) as child:
+        assert child.stdout is not None
+        output = child.stdout
+
+        def pieces() -> Iterator[bytes]:
+            while piece := output.read(dump_file.CHUNK):
+                yield piece
+            if child.wait() != 0:
+                words.seek(0)
+                raise BackupError(f"{path} does not unpack ({process.last_words(words.read())}): take another backup")
+
+        try:
+            yield pieces()
+        finally:
+            child.kill()  # no effect on one that has ended
