@@ -192,10 +192,10 @@ def test_killed_it_leaves_no_process_and_its_successor_sets_all_right(stuck):
     child.kill()
     child.wait(DEADLINE)
     wait_until(lambda: not [process for process in running if process.is_running()], "the end of the dump")
-    assert store.partial(stuck.config).exists()
+    assert store.logical(stuck.config).partial.exists()
     stuck.write_configuration(enable=False)
     start(stuck)
-    wait_until(lambda: not store.partial(stuck.config).exists(), "the removal of the left-overs")
+    wait_until(lambda: not store.logical(stuck.config).partial.exists(), "the removal of the left-overs")
     wait_until(lambda: job(stuck, BACKUP).outcome != state.RUNNING, "the outcome")
     assert (job(stuck, BACKUP).outcome, job(stuck, BACKUP).message) == ("failed", "cut short, as the scheduler ended")
 

@@ -7,9 +7,9 @@ from zc.buildout import UserError
 from slapos.recipe.erp5.buildout.mariadb_check import Recipe
 
 
-def parameters(periodicity="daily", character_set="utf8mb4", collation="utf8mb4_general_ci"):
+def parameters(periodicity="daily", character_set="utf8mb4", collation="utf8mb4_general_ci", physical="daily"):
     return {
-        "backup": {"logical": {"periodicity": periodicity}},
+        "backup": {"logical": {"periodicity": periodicity}, "physical": {"periodicity": physical}},
         "character-set-server": character_set,
         "collation-server": collation,
     }
@@ -34,3 +34,5 @@ def test_a_collation_of_another_character_set_is_refused():
 def test_a_schedule_that_is_none_is_refused():
     with pytest.raises(UserError, match="^backup.logical.periodicity is 'sometimes', "):
         Recipe({}, "parameters", {"configuration": parameters("sometimes")})
+    with pytest.raises(UserError, match="^backup.physical.periodicity is 'never', "):
+        Recipe({}, "parameters", {"configuration": parameters(physical="never")})

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is said about backups and disk space: each state of the world, and the whole line."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slapos.recipe.erp5.control import jobs
 from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.mariadb import manifest, verdict
-from slapos.recipe.erp5.mariadb.status import BackupStatus, BinaryLogs, DiskStatus
+from slapos.recipe.erp5.mariadb.status import BackupStatus, BinaryLogs, DiskStatus, NextBackup
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=100)
@@ -26,6 +26,9 @@ def entry(start: datetime) -> manifest.Entry:
 
 def status(newest=None, periodicity="daily", created=LONG_AGO, heartbeat=NOW, enabled=True, missing=False, **record):
     return BackupStatus(
+        parameter="backup.logical",
+        program="bin/mariadb-dump-script",
+        job="logical-backup",
         enabled=enabled,
         periodicity=periodicity,
         folder="/p/dumps",
@@ -35,7 +38,7 @@ def status(newest=None, periodicity="daily", created=LONG_AGO, heartbeat=NOW, en
         scheduler=State(
             heartbeat=moment(heartbeat) if heartbeat else "",
             problem=record.pop("problem", ""),
-            jobs=(Job(jobs.BACKUP, next_run="2026-11-23T00:00:00Z", **record),),
+            jobs=(Job("logical-backup", next_run="2026-11-23T00:00:00Z", **record),),
         ),
     )
 
@@ -161,15 +164,48 @@ def test_no_database_yet():
     assert sentences(False, created=None, heartbeat=None)
 
 
+# ---- several kinds
+
+
+def physical(newest, **values):
+    parameter, program = "backup.physical", "bin/mariadb-physical-backup-script"
+    own = {"parameter": parameter, "program": program, "job": "physical-backup", "folder": "/p/physical"}
+    return dataclasses.replace(status(newest, **values), **own)
+
+
+def test_each_kind_is_told_when_all_are_good():
+    today = NOW.replace(hour=0, minute=0)
+    both = verdict.backups((status(today, outcome="done"), physical(today)), NOW)
+    newest = "the newest backup is 20261122T000000Z.sql.zst of 2026-11-22T00:00:00Z, 3.0 MiB"
+    assert both == verdict.Verdict(True, (f"{newest}; the next one is due at 2026-11-23T00:00:00Z", newest))
+
+
+def test_one_kind_that_is_too_old_is_the_only_one_told():
+    both = verdict.backups((status(NOW.replace(hour=0)), physical(None, periodicity="hourly")), NOW)
+    assert both == verdict.Verdict(
+        False,
+        (
+            "there is no backup in /p/physical, expected one begun at 2026-11-22T10:00:00Z or later "
+            "(backup.physical.periodicity is hourly): run bin/mariadb-physical-backup-script",
+        ),
+    )
+
+
+def test_a_dead_scheduler_is_told_once():
+    dead = NOW - timedelta(hours=3)
+    assert len(verdict.backups((status(NOW, heartbeat=dead), physical(NOW, heartbeat=dead)), NOW).sentences) == 1
+
+
 # ---- disk
 
 
 GB = 1 << 30
 
 
-def disk(free, logs=None, newest=4 * GB, next_backup=5 * GB):
+def disk(free, logs=None, newest=4 * GB, next_backup=5 * GB, more=()):
     logs = logs or BinaryLogs(10 * GB, NOW - timedelta(days=5), 10)
-    return verdict.disk(DiskStatus("/p/srv", free, 12 * GB, newest, next_backup, logs), NOW)
+    backups = (NextBackup("backup", next_backup, newest),) if next_backup else ()
+    return verdict.disk(DiskStatus("/p/srv", free, 12 * GB, backups + more, logs), NOW)
 
 
 def test_enough():
@@ -198,6 +234,15 @@ def test_without_backups_only_binary_logs_count():
         "10.0 GiB are free for /p/srv, and 10.0 GiB are needed: "
         "10.0 GiB for binary logs (10 days at 2.0 GiB a day, 10.0 GiB there)",
     )
+
+
+def test_physical_backups_count_as_well():
+    assert disk(17 * GB, more=(NextBackup("full physical backup", 2 * GB, None),)).sentences == (
+        "17.0 GiB are free for /p/srv, and 17.0 GiB are needed: 5.0 GiB for the next backup (the newest has 4.0 GiB) "
+        "and 2.0 GiB for the next full physical backup (the tables have 12.0 GiB) and 10.0 GiB for binary logs "
+        "(10 days at 2.0 GiB a day, 10.0 GiB there)",
+    )
+    assert not disk(17 * GB - 1, more=(NextBackup("full physical backup", 2 * GB, None),)).good
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_backup(tmp_path, config):
 
 
 def test_disk(tmp_path, config, monkeypatch):
-    gathered = status.DiskStatus("/p/srv", 0, 0, None, 0, status.BinaryLogs(0, None, 10))
+    gathered = status.DiskStatus("/p/srv", 0, 0, (), status.BinaryLogs(0, None, 10))
     monkeypatch.setattr(status, "disk", lambda config: gathered)
     result = run(tmp_path, mariadb_disk, config)
     assert result.hasFailed()

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What all backups have in common, without a server: what is said on the way, and room that is wanted first."""
+
+import pytest
+
+from slapos.recipe.erp5.errors import BackupError
+from slapos.recipe.erp5.mariadb import making, space, store
+from tests.unit.mariadb import partition
+
+
+def lines(capsys) -> list[str]:
+    return [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+
+
+def test_progress_now_and_then(monkeypatch, capsys):
+    clock = iter([100.0, 105.0, 110.0, 111.0, 130.0])
+    monkeypatch.setattr(making.time, "monotonic", lambda: next(clock))
+    progress = making.Progress("dumped")
+    for megabytes in (1, 20, 21, 60):
+        progress(megabytes << 20, megabytes << 18)
+    assert lines(capsys) == [
+        "dumped 20.0 MiB, 2.0 MiB/s, compressed to 5.0 MiB",
+        "dumped 60.0 MiB, 2.0 MiB/s, compressed to 15.0 MiB",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["logical", "physical"])
+def test_there_has_to_be_room(monkeypatch, capsys, tmp_path, kind):
+    where = getattr(store, kind)(partition.config(tmp_path))
+    monkeypatch.setattr(space, "free", lambda folder: 100 << 20)
+    making.check_space(where, 100 << 20)
+    assert lines(capsys) == ["the backup takes about 100.0 MiB, 100.0 MiB are free"]
+    monkeypatch.setattr(space, "free", lambda folder: 99 << 20)
+    with pytest.raises(BackupError) as caught:
+        making.check_space(where, 100 << 20)
+    assert str(caught.value) == (
+        f"99.0 MiB are free in {where.folder}, the next backup takes about 100.0 MiB: "
+        f"free disk space or lower backup.{kind}.retention-days"
+    )
