@@ -81,6 +81,20 @@ def test_a_new_partition_gets_its_first_backup_soon(server):
     stop(child)
 
 
+def test_physical_backups_follow_the_dumps(new_partition, empty_data):
+    both = new_partition(physical={"enable": True})
+    both.start_server(empty_data)
+    both.sql("CREATE DATABASE erp5")  # a backup wants a position
+    child = start(both)
+    wait_until(lambda: job(both, "physical-backup").outcome == state.DONE, "the first physical backup")
+    assert [entry.kind for entry in manifest.load(both.config.offered)] == ["logical", "physical-full"]
+    dump, copy = (job(both, name) for name in (BACKUP, "physical-backup"))
+    assert dump.last_end <= copy.last_start
+    assert copy.failures == dump.failures == 0
+    assert "physical-backup: a full backup: there is no backup to build on" in said(both)
+    stop(child)
+
+
 def test_a_missed_backup_is_made_soon_and_a_fresh_one_is_not_repeated(server):
     assert server.run("mariadb.backup")[0] == 0
     child = start(server)

@@ -155,7 +155,7 @@ def test_disk(config):
     (config.data_directory / "ibdata1").write_bytes(b"x" * 5_000_000)
     gathered = status.disk(config)
     assert gathered.tables == 5_000_000
-    assert gathered.backups == (NextBackup("backup", space.needed((), 5_000_000), None),)
+    assert gathered.backups == (NextBackup("backup.logical", "backup", space.needed((), 5_000_000), None),)
     assert gathered.free == pytest.approx(space.free(config.path("srv")), rel=0.2)
     *_, newest = partition.add_backups(config, 3)
     assert [backup.newest for backup in status.disk(config).backups] == [newest.size]
@@ -169,7 +169,7 @@ def test_disk_with_physical_backups(tmp_path):
     config = partition.config(tmp_path / "p", physical={"enable": True}, enable=False)
     full, *_ = partition.add_chain(config, 1, 2)
     needs = space.needed((full,), 0)
-    assert status.disk(config).backups == (NextBackup("full physical backup", needs, full.size),)
+    assert status.disk(config).backups == (NextBackup("backup.physical", "full physical backup", needs, full.size),)
 
 
 def test_the_configuration_names_the_binary_logs_as_we_do():

@@ -191,6 +191,48 @@ def test_killed_at_every_step_the_next_run_sets_all_right(tmp_path, monkeypatch,
     assert_consistent(config, [new])
 
 
+# ---- chains
+
+
+def test_retention_takes_a_chain_whole(config):
+    old = partition.add_chain(config, 1, 2)
+    new = partition.add_chain(config, 8, 1)
+    where = store.physical(config)
+    assert store.expire(where, datetime(2026, 11, 10, tzinfo=UTC)) == ()
+    assert set(store.expire(where, NOW)) == set(old)
+    assert manifest.load(config.physical_backups) == manifest.load(config.offered) == new
+    assert names(config.physical_backups) == names(config.offered) == [*(entry.name for entry in new), "manifest.json"]
+
+
+def test_what_continues_a_backup_that_is_gone_is_forgotten(config, capsys):
+    full, one, two = partition.add_chain(config, 1, 2)
+    other = partition.add_chain(config, 10, 1)
+    (config.physical_backups / one.name).unlink()
+    assert store.settle(store.physical(config)) == (full, *other)
+    lines = [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        f"{config.physical_backups}/{one.name} is listed but gone: it is listed no longer",
+        f"{two.name} continues a backup that is no longer listed: it is listed no longer",
+    ]
+    assert manifest.load(config.offered) == (full, *other)
+
+
+def test_killed_while_a_chain_goes_the_rest_of_it_is_still_one(tmp_path, monkeypatch):
+    for step in range(100):
+        config = partition.config(tmp_path / str(step))
+        where = store.physical(config)
+        old, new = partition.add_chain(config, 1, 3), partition.add_chain(config, 8, 0)
+        try:
+            with killed_at(monkeypatch, step, after=True):
+                store.expire(where, NOW)
+        except Done:
+            break
+        listed = store.settle(where)
+        assert listed in [(*old[:count], *new) for count in range(5)]
+        assert names(config.physical_backups) == [*(entry.name for entry in listed), "manifest.json"]
+    assert step > 5
+
+
 @pytest.mark.parametrize("name", ["settle", "discard"])
 def test_cleaning_twice_is_cleaning_once(config, name):
     (one,) = partition.add_backups(config, 1)

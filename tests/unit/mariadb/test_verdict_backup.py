@@ -204,7 +204,7 @@ GB = 1 << 30
 
 def disk(free, logs=None, newest=4 * GB, next_backup=5 * GB, more=()):
     logs = logs or BinaryLogs(10 * GB, NOW - timedelta(days=5), 10)
-    backups = (NextBackup("backup", next_backup, newest),) if next_backup else ()
+    backups = (NextBackup("backup.logical", "backup", next_backup, newest),) if next_backup else ()
     return verdict.disk(DiskStatus("/p/srv", free, 12 * GB, backups + more, logs), NOW)
 
 
@@ -237,12 +237,16 @@ def test_without_backups_only_binary_logs_count():
 
 
 def test_physical_backups_count_as_well():
-    assert disk(17 * GB, more=(NextBackup("full physical backup", 2 * GB, None),)).sentences == (
+    assert disk(17 * GB, more=(NextBackup("backup.physical", "full physical backup", 2 * GB, None),)).sentences == (
         "17.0 GiB are free for /p/srv, and 17.0 GiB are needed: 5.0 GiB for the next backup (the newest has 4.0 GiB) "
         "and 2.0 GiB for the next full physical backup (the tables have 12.0 GiB) and 10.0 GiB for binary logs "
         "(10 days at 2.0 GiB a day, 10.0 GiB there)",
     )
-    assert not disk(17 * GB - 1, more=(NextBackup("full physical backup", 2 * GB, None),)).good
+    short = disk(17 * GB - 1, more=(NextBackup("backup.physical", "full physical backup", 2 * GB, None),))
+    assert not short.good
+    assert short.sentences[0].endswith(
+        "or lower backup.logical.retention-days or backup.physical.retention-days or binlog-expire-days"
+    )
 
 
 @pytest.mark.parametrize(

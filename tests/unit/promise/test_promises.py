@@ -107,5 +107,5 @@ def test_disk(tmp_path, config, monkeypatch):
     assert result.hasFailed()
     assert result.message == (
         "0 bytes are free for /p/srv, expected at least 1.0 GiB, 1.0 GiB for binary logs (10 days at 0 bytes a day, "
-        "0 bytes there): free some, give it a larger disk, or lower backup.logical.retention-days or binlog-expire-days"
+        "0 bytes there): free some, give it a larger disk, or lower binlog-expire-days"
     )

@@ -228,11 +228,12 @@ class BinaryLogs:
 
 @dataclass(frozen=True)
 class NextBackup:
-    """A backup that is going to be made by the schedule: `kind` in words, the bytes that it `needs`.
+    """A backup that is going to be made by the schedule of `parameter`: `kind` in words, the bytes that it `needs`.
 
     `newest` is how many the last one took (None: there is none), from which `needs` was estimated.
     """
 
+    parameter: str
     kind: str
     needs: int
     newest: int | None
@@ -270,7 +271,7 @@ def _next_backup(where: Store, tables: int) -> NextBackup:
     entries = [entry for entry in manifest.load(where.folder) if entry.kind != manifest.INCREMENTAL]
     newest = manifest.newest(entries)
     kind = "backup" if where.kind == "logical" else "full physical backup"
-    return NextBackup(kind, space.needed(entries, tables), newest.size if newest else None)
+    return NextBackup(where.parameter, kind, space.needed(entries, tables), newest.size if newest else None)
 
 
 def binary_logs(config: Config) -> BinaryLogs:

@@ -263,11 +263,12 @@ def disk(status: DiskStatus, now: datetime) -> Verdict:
     needed = sum(backup.needs for backup in status.backups) + logs
     if status.free >= needed:
         return Verdict(True, (f"{found}, and {size_text(needed)} are needed: {needs}",))
+    lower = " or ".join((*(f"{backup.parameter}.retention-days" for backup in status.backups), "binlog-expire-days"))
     return Verdict(
         False,
         (
-            f"{found}, expected at least {size_text(needed)}, {needs}: free some, give it a larger "
-            "disk, or lower backup.logical.retention-days or binlog-expire-days",
+            f"{found}, expected at least {size_text(needed)}, {needs}: free some, give it a larger disk, or lower "
+            f"{lower}",
         ),
     )
 
