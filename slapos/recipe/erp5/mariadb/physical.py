@@ -4,17 +4,19 @@
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, cast
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import chain, dump_file, making, rate, space, sql, status, store, tablespaces
+from slapos.recipe.erp5.mariadb import chain, dump_file, making, manifest, rate, space, sql, store, tablespaces
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physical
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
 
+SECOND = timedelta(seconds=1)
 SUFFIXES = {FULL: "full.zst", INCREMENTAL: "incremental.zst"}
 
 
@@ -44,7 +46,7 @@ def _backup(config: Config, entries: tuple[Entry, ...], full: bool) -> Entry:
     where = store.physical(config)
     process.log(f"an incremental backup on {coming.base.name}" if coming.base else f"a full backup: {coming.reason}")
     making.check_space(where, _needed(config, entries, coming))
-    start, kind = times.now(), INCREMENTAL if coming.base else FULL
+    start, kind = _start(entries), INCREMENTAL if coming.base else FULL
     path = store.begin(where) / f"{start:%Y%m%dT%H%M%SZ}.{SUFFIXES[kind]}"
     made = _stream(config, path, coming.base)
     _check_tables(config, made, before)
@@ -79,10 +81,19 @@ def _look(config: Config) -> tuple[chain.Server, frozenset[tuple[int, str]]]:
 
 
 def _identity(config: Config) -> str:
-    """What tells this data directory from one that was made or restored anew: neither value changes in its life."""
-    created = status.created(config.data_directory)
-    inode = (config.data_directory / "ibdata1").stat().st_ino
-    return f"{created.timestamp() if created else 0:.0f}-{inode}"
+    """What tells this data directory from one that was made or restored anew: when the first of its files got here.
+
+    It is the change time of a system table's definition, which the server never touches again, and which no copying
+    program can keep, unlike names, numbers and the time of modification: an inode's number is soon given again.
+    """
+    return str(min(path.stat().st_ctime_ns for path in config.data_directory.glob("mysql/*.frm")))
+
+
+def _start(entries: tuple[Entry, ...]) -> datetime:
+    """Now; or the second after the newest one's, when that is this very second: chains go by the order of the list."""
+    newest, now = manifest.newest(entries), times.now()
+    last = times.parse(newest.start) if newest else now - SECOND
+    return last + SECOND if now - SECOND < last < now + 10 * SECOND else now
 
 
 def _check_tables(config: Config, made: "_Made", before: frozenset[tuple[int, str]]) -> None:
@@ -169,7 +180,8 @@ def _facts(made: _Made, base: Entry | None, database: str) -> Physical:
     except (KeyError, ValueError) as error:
         raise BackupError(f"the stream does not say what it covers: {error}: is this mariadb-backup's?") from error
     if from_lsn != (base.physical.to_lsn if base and base.physical else 0):
-        raise BackupError(f"the stream begins at {from_lsn}, which is not where {base.name if base else 'a full'} ends")
+        expected = f"where {base.name} ends" if base else "0, as for a full backup"
+        raise BackupError(f"the stream begins at {from_lsn}, expected {expected}: run this again")
     return Physical(
         base=base.name if base else "",
         from_lsn=from_lsn,
