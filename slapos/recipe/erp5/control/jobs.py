@@ -7,7 +7,7 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control import schedule
 from slapos.recipe.erp5.control.scheduler import Plan, python_command
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import manifest, store
+from slapos.recipe.erp5.mariadb import manifest, offer, store
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.store import Store
 
@@ -48,7 +48,9 @@ def prepare(config: Config) -> None:
     try:
         with store.lock(config):
             for where in store.all_of(config):
-                store.settle(where)
+                if where.schedule.enable or where.folder.is_dir():
+                    store.settle(where)
+            offer.update(config)
     except Busy:
         pass  # it does the same
     except (BackupError, OSError) as error:
