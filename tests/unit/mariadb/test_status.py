@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is gathered from a partition's files, and from addresses on which nobody answers."""
 
+import dataclasses
 import os
 import re
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import State
 from slapos.recipe.erp5.errors import BackupError, ServerError
-from slapos.recipe.erp5.mariadb import space, sql, status, store
+from slapos.recipe.erp5.mariadb import manifest, space, sql, status, store
 from slapos.recipe.erp5.mariadb.status import Answer, BinaryLogs, NextBackup
 from tests.unit.mariadb import partition
 
@@ -184,3 +185,19 @@ def test_who_holds_the_service_lock_is_at_work(config):
     with process.lock(path, "busy"):
         assert status.is_locked(path)
     assert not status.is_locked(path)
+
+
+def test_a_backup_from_the_future_is_not_the_newest(config):
+    *_, newest = partition.add_backups(config, 2)
+    listed = manifest.load(config.dumps)
+    manifest.save(config.dumps, [*listed[:-1], dataclasses.replace(listed[-1], start="2130-01-01T00:00:00Z")])
+    (gathered,) = status.backups(config)
+    assert gathered.future == (newest.name,)
+    assert gathered.newest == listed[0]
+
+
+def test_the_disk_of_the_fuller_file_system_counts(config, monkeypatch):
+    config.path("srv", "backup").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(space, "free", lambda folder: 10 if folder == config.data_directory else 20)
+    gathered = status.disk(config)
+    assert (gathered.folder, gathered.free) == (str(config.data_directory), 10)

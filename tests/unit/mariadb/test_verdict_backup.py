@@ -35,6 +35,7 @@ def status(newest=None, periodicity="daily", created=LONG_AGO, heartbeat=NOW, en
         created=created,
         newest=entry(newest) if newest else None,
         missing=missing,
+        future=record.pop("future", ()),
         scheduler=State(
             heartbeat=moment(heartbeat) if heartbeat else "",
             problem=record.pop("problem", ""),
@@ -47,6 +48,21 @@ def sentences(good, *arguments, **values):
     judged = verdict.backup(status(*arguments, **values), NOW)
     assert judged.good is good, judged
     return judged.sentences
+
+
+# ---- clocks
+
+
+def test_a_heartbeat_that_is_yet_to_come():
+    assert sentences(False, NOW, heartbeat=NOW + timedelta(days=1500)) == (
+        "the scheduler's last sign of life is of 2030-12-31T12:30:00Z, which is yet to come, expected one every 30 s: "
+        f"check the machine's clock, {REMEDY}",
+    )
+
+
+def test_a_backup_from_the_future_does_not_count_and_is_named():
+    (sentence,) = sentences(True, NOW, future=("20300101T000000Z.sql.zst",))
+    assert sentence.endswith("; the clock was wrong once, and does not count: 20300101T000000Z.sql.zst")
 
 
 # ---- freshness
@@ -99,7 +115,7 @@ def test_the_margin_after_midnight():
 
 def test_a_new_database_has_until_its_first_period_and_a_margin():
     created = datetime(2026, 11, 22, 10, 10, tzinfo=UTC)
-    status_ = status(created=created, periodicity="hourly")
+    status_ = status(created=created, periodicity="hourly", heartbeat=datetime(2026, 11, 22, 12, 0, tzinfo=UTC))
     assert verdict.backup(status_, datetime(2026, 11, 22, 12, 0, tzinfo=UTC)).sentences == (
         "there is no backup yet; the next one is due at 2026-11-23T00:00:00Z",
     )

@@ -60,7 +60,12 @@ def make(where: Store, write: Callable[[tuple[Entry, ...]], Entry]) -> Entry:
 
 
 def check_space(where: Store, needed: int) -> None:
-    """Raise BackupError when the next backup, of about `needed` bytes, is not going to fit."""
+    """Raise BackupError when the next backup, of about `needed` bytes, is not going to fit.
+
+    Before that, what retention no longer keeps makes room: it would go after the next success, which else never comes.
+    """
+    if space.free(where.folder) < needed:
+        _remove_expired(where)
     free = space.free(where.folder)
     if free < needed:
         raise BackupError(
@@ -103,10 +108,14 @@ def content(file: IO[bytes]) -> bytes:
 
 def _expire(where: Store, entry: Entry) -> None:
     try:
-        for old in store.expire(where, times.now()):
-            process.log(f"{old.name} is older than {where.schedule.retention_days} days: removed")
+        _remove_expired(where)
     except OSError as error:
         raise BackupError(f"{entry.name} was made, but not offered, or old ones not removed: {error}") from error
+
+
+def _remove_expired(where: Store) -> None:
+    for old in store.expire(where, times.now()):
+        process.log(f"{old.name} is older than {where.schedule.retention_days} days: removed")
 
 
 @contextlib.contextmanager

@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import chain, manifest, space, sql, store
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 from slapos.recipe.erp5.mariadb.store import Store
 
+CLOCK = timedelta(minutes=5)
+"""How far ahead a moment may lie without being taken for one of a wrong clock."""
 SPARE = 2
 """Seconds to wait for the connection that a full server spares for administrators."""
 FULL = "(1040)"
@@ -156,6 +159,8 @@ def is_locked(path: Path) -> bool:
 class BackupStatus:
     """`created` is when the database was made (None: not yet); `missing`: the newest one's file is gone or cut.
 
+    `future` names backups that claim to have been begun after now: a clock was wrong, so `newest` is none of them.
+
     `parameter` is what people call these backups (backup.logical), `program` makes one now, `job` is its name in
     `scheduler`, the scheduler's own record of what it did.
     """
@@ -170,6 +175,7 @@ class BackupStatus:
     created: datetime | None
     newest: manifest.Entry | None
     missing: bool
+    future: tuple[str, ...]
     scheduler: state.State
 
 
@@ -181,7 +187,9 @@ def backups(config: Config) -> tuple[BackupStatus, ...]:
 def backup(where: Store) -> BackupStatus:
     """Read the manifest and the scheduler's state. Raises Error when one of them cannot be read."""
     listed = manifest.load(where.folder)
-    newest = manifest.newest(listed)
+    limit = times.now() + CLOCK
+    future = tuple(entry.name for entry in listed if times.parse(entry.start) > limit)
+    newest = manifest.newest(entry for entry in listed if entry.name not in future)
     return BackupStatus(
         parameter=where.parameter,
         program=where.program,
@@ -192,6 +200,7 @@ def backup(where: Store) -> BackupStatus:
         created=created(where.config.data_directory),
         newest=newest,
         missing=newest is not None and any(_is_cut(where, entry) for entry in chain.of(newest, listed)),
+        future=future,
         scheduler=state.load(where.config.scheduler_state),
     )
 
@@ -257,9 +266,12 @@ def disk(config: Config) -> DiskStatus:
     """Measure. Raises Error when a manifest cannot be read."""
     tables = space.tables_size(config.data_directory)
     stores = (where for where in store.all_of(config) if where.schedule.enable)
+    # Either may be a link or a mount of its own: then the fuller one has to have room for all, to be on the safe side.
+    places = [path for path in (config.data_directory, config.path("srv", "backup")) if path.is_dir()]
+    folder = min(places or [config.path("srv")], key=space.free)
     return DiskStatus(
-        folder=str(config.path("srv")),
-        free=space.free(config.path("srv")),
+        folder=str(folder),
+        free=space.free(folder),
         tables=tables,
         backups=tuple(_next_backup(where, tables) for where in stores),
         binary_logs=binary_logs(config),

@@ -177,7 +177,7 @@ def backup(status: BackupStatus, now: datetime) -> Verdict:
         return judge(_scheduler_problems(status, now), "there is no database to back up yet")
     # A periodicity that means nothing is reported by both in the same words.
     problems = dict.fromkeys((*_scheduler_problems(status, now), *_freshness_problems(status, now)))
-    return judge(iter(problems), _newest(status) + _outlook(status))
+    return judge(iter(problems), _newest(status) + _outlook(status) + _from_the_future(status))
 
 
 def _scheduler_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
@@ -185,6 +185,11 @@ def _scheduler_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
     remedy = f"read the log of the service mariadb-control, and {PROCESS} to start it"
     if not scheduler.heartbeat:
         yield f"the scheduler never ran, expected a sign of life every 30 s: {remedy}"
+    elif times.parse(scheduler.heartbeat) - now > HEARTBEAT:
+        yield (
+            f"the scheduler's last sign of life is of {scheduler.heartbeat}, which is yet to come, expected one every "
+            f"30 s: check the machine's clock, {remedy}"
+        )
     elif now - times.parse(scheduler.heartbeat) > HEARTBEAT:
         yield (
             f"the scheduler's last sign of life is {duration(now - times.parse(scheduler.heartbeat))} old "
@@ -243,6 +248,12 @@ def _newest(status: BackupStatus) -> str:
         return "there is no backup yet"
     newest = status.newest
     return f"the newest backup is {newest.name} of {newest.start}, {size_text(newest.size)}"
+
+
+def _from_the_future(status: BackupStatus) -> str:
+    if not status.future:
+        return ""
+    return f"; the clock was wrong once, and does not count: {', '.join(status.future)}"
 
 
 def _outlook(status: BackupStatus) -> str:
