@@ -51,3 +51,11 @@ def test_expired_backups_make_room_for_the_next_one(tmp_path, monkeypatch):
     making.check_space(where, 9 << 20)
     # All but the newest are past retention.
     assert [entry.name for entry in manifest.load(where.folder)] == names[-1:]
+
+
+def test_a_database_that_is_still_being_created_is_no_failure(tmp_path, capsys):
+    config = partition.config(tmp_path / "p")
+    config.data_directory.rmdir()
+    assert making.one_at_a_time(config, lambda: pytest.fail("it has to wait")) == making.BUSY
+    sentence = "busy: there is no database yet: its creation comes first, see the log of the service mariadb"
+    assert lines(capsys) == [sentence]

@@ -36,9 +36,11 @@ class Progress:
 
 
 def one_at_a_time(config: Config, make: Callable[[], Entry]) -> int:
-    """Call `make` unless another backup is under way; returns the program's exit code. Raises BackupError."""
+    """Call `make` unless another backup, or the creation, is under way; returns the program's exit code. Raises BackupError."""
     os.umask(0o077)  # a backup holds everybody's password hashes
     try:
+        if not config.data_directory.is_dir():
+            raise Busy("there is no database yet: its creation comes first, see the log of the service mariadb")
         with store.lock(config):
             make()
     except Busy as error:
