@@ -36,7 +36,7 @@ class Progress:
 
 
 def one_at_a_time(config: Config, make: Callable[[], Entry]) -> int:
-    """Call `make` unless another backup, or the creation, is under way; returns the program's exit code. Raises BackupError."""
+    """Call `make` unless another backup, or the creation, is under way; returns the exit code. Raises BackupError."""
     os.umask(0o077)  # a backup holds everybody's password hashes
     try:
         if not config.data_directory.is_dir():
