@@ -13,6 +13,7 @@ PROGRAMS = {
     "mariadb-create": "mariadb.create",
     "mariadb-dump-now": "mariadb.backup",
     "mariadb-on-start": "mariadb.start",
+    "mariadb-physical-backup-now": "mariadb.physical",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
     "mariadb-restore": "mariadb.restore",

@@ -35,7 +35,11 @@ CASES = {
         "relaxed-writes": True,
         "binlog-expire-days": 3,
         "mroonga": False,
-        "backup": {"logical": {"enable": False, "periodicity": "30 2 * * 1-5", "retention-days": 30}},
+        "backup": {
+            "logical": {"enable": False, "periodicity": "30 2 * * 1-5", "retention-days": 30},
+            "physical": {"enable": True, "periodicity": "hourly", "retention-days": 3, "incrementals": 23},
+            "max-rate": 50000000,
+        },
     },
 }
 ACCOUNTS = {"erp5": "GENERATED", "other": "GENERATED-TOO", "testuser_0": "TEST-0", "testuser_1": "TEST-1"}
@@ -98,6 +102,10 @@ REFUSED: dict[str, tuple[dict, str]] = {
     "periodicity": (
         {"backup": {"logical": {"periodicity": "61 * * * *"}}},
         "backup.logical.periodicity is '61 * * * *', which is neither daily nor hourly nor a cron expression",
+    ),
+    "physical periodicity": (
+        {"backup": {"physical": {"periodicity": "weekly"}}},
+        "backup.physical.periodicity is 'weekly', which is neither daily nor hourly nor a cron expression",
     ),
     "collation": (
         {"collation-server": "latin1_bin"},

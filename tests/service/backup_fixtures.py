@@ -56,8 +56,9 @@ def free_port(*addresses: str) -> int:
 class Partition:
     """A partition in a short temporary folder, its Config, and the processes that run in it."""
 
-    def __init__(self, folder: Path, ipv6: str = "", **backup: object) -> None:
+    def __init__(self, folder: Path, ipv6: str = "", physical: Mapping[str, object] | None = None, **backup: object):
         self.folder, self.backup = folder, {"enable": True, "periodicity": "daily", "retention-days": 7, **backup}
+        self.physical, self.max_rate = dict(physical or {}), 0
         names = ("etc", "tmp", "srv/backup", "var/log", "var/run/nginx")
         for name in names:
             (folder / name).mkdir(parents=True, mode=0o700)
@@ -70,10 +71,11 @@ class Partition:
 
     # -- configuration
 
-    def write_configuration(self, **backup: object) -> None:
-        """Render etc/ from the real templates; `backup` replaces values of backup.logical."""
-        self.backup |= backup
-        parameters = complete("mariadb", {"backup": {"logical": self.backup}})
+    def write_configuration(self, **logical: object) -> None:
+        """Render etc/ from the real templates; `logical` replaces values of backup.logical."""
+        self.backup |= logical
+        backup = {"logical": self.backup, "physical": self.physical, "max-rate": self.max_rate}
+        parameters = complete("mariadb", {"backup": backup})
         parameters |= {"innodb-log-file-size": 8 << 20, "innodb-buffer-pool-size": 32 << 20, "long-query-time": 0.2}
         release = {path.name: str(path) for path in PARTS.iterdir()}
         release["zoneinfo"] = release["tzdata"] + "/usr/share/zoneinfo"
@@ -119,14 +121,14 @@ class Partition:
         self.processes.append(child)
         return child
 
-    def python(self, module: str, **options) -> subprocess.Popen:
+    def python(self, module: str, *arguments: str, **options) -> subprocess.Popen:
         """Start one of our programs with this partition's configuration."""
-        command = (sys.executable, "-m", f"slapos.recipe.erp5.{module}", "--config", self.json)
+        command = (sys.executable, "-m", f"slapos.recipe.erp5.{module}", "--config", self.json, *arguments)
         return self.spawn(*command, **{"stderr": subprocess.PIPE, "text": True, **options})
 
-    def run(self, module: str, **options) -> tuple[int, list[str]]:
+    def run(self, module: str, *arguments: str, **options) -> tuple[int, list[str]]:
         """Run one of our programs; its exit code, and what it said, line by line without the time."""
-        child = self.python(module, **options)
+        child = self.python(module, *arguments, **options)
         said = child.communicate(timeout=DEADLINE)[1]
         return child.returncode, [line.split(" ", 2)[2] for line in said.splitlines()]
 

@@ -22,7 +22,16 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import private_server, sql
-from slapos.recipe.erp5.mariadb.config import Backup, Config, Database, LogicalBackup, Network, Secrets, Software
+from slapos.recipe.erp5.mariadb.config import (
+    Backup,
+    Config,
+    Database,
+    LogicalBackup,
+    Network,
+    PhysicalBackup,
+    Secrets,
+    Software,
+)
 from tests.render.partition import complete
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +96,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
         collation="utf8mb4_general_ci",
         mroonga=True,
         binlog_expire_days=7,
-        backup=Backup(LogicalBackup(enable=True, periodicity="daily", retention_days=7)),
+        backup=Backup(LogicalBackup(True, "daily", 7), PhysicalBackup(False, "daily", 7, 6), max_rate=0),
     )
     config = dataclasses.replace(config, **changes)
     write_config(config)

@@ -236,7 +236,7 @@ def test_disk_full(server):
     (good,) = listed(server)
     fill(server, megabytes=5)
     assert failure(server, preexec_fn=limit_file_size) == (
-        f"error: no backup was made, {store.partial(server.config)}: File too large: free or mend the disk; "
+        f"error: no backup was made, {store.logical(server.config).partial}: File too large: free or mend the disk; "
         f"the last good one is {good.name}"
     )
     assert_consistent(server, 1)
@@ -272,7 +272,7 @@ def stuck(server):
 
 
 def grown(partition: Partition, size: int) -> bool:
-    files = list(store.partial(partition.config).glob("*"))
+    files = list(store.logical(partition.config).partial.glob("*"))
     return bool(files) and files[0].stat().st_size >= size
 
 
@@ -402,8 +402,9 @@ def test_a_file_that_the_disk_changes_is_never_listed(server, monkeypatch):
     monkeypatch.setattr(dump_file, "write", write_badly)
     with pytest.raises(BackupError) as caught, store.lock(server.config):
         backup.make(server.config)
+    partial = store.logical(server.config).partial
     assert re.fullmatch(
-        rf"no backup was made, {store.partial(server.config)}/[0-9TZ]+\.sql\.zst .*: check the disk; there is none yet",
+        rf"no backup was made, {partial}/[0-9TZ]+\.sql\.zst .*: check the disk; there is none yet",
         str(caught.value),
     )
     assert_consistent(server, 0)

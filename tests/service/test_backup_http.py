@@ -50,6 +50,17 @@ def ask(partition: Partition, path: str, *headers: str, method: str = "GET", hos
 ONE, TWO = unit.entry(1), unit.entry(2)
 
 
+def test_physical_backups_are_in_the_same_list(served):
+    full, incremental = unit.add_chain(served.config, 5, 1)
+    offer.update(served.config)
+    assert manifest.parse(ask(served, f"/{TOKEN}/")[2].decode(), "M") == (ONE, TWO, full, incremental)
+    for entry in (full, incremental):
+        status, headers, body = ask(served, f"/{TOKEN}/{entry.name}")
+        assert (status, headers["content-type"], body) == (200, "application/zstd", unit.content(entry))
+    (served.config.physical_backups / "20200101T000000Z.full.zst").write_bytes(b"SECRET")
+    assert ask(served, f"/{TOKEN}/20200101T000000Z.full.zst")[0] == 404
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_list_and_what_it_lists(served, host):
     for path in (f"/{TOKEN}/", f"/{TOKEN}/manifest.json"):

@@ -369,6 +369,27 @@ def test_an_old_backup_and_a_new_one(ready, master):
     )
 
 
+def test_physical_backups_are_judged_as_well(ready, master):
+    node = Node(ready, master, "mariadb_backup")
+    state.save(ready.config.scheduler_state, state.State(heartbeat=times.text(times.now())))
+    ready.physical = {"enable": True, "periodicity": "hourly"}
+    ready.write_configuration()
+    age(ready, 4)
+    for module in ("mariadb.backup", "mariadb.physical"):
+        assert ready.run(module)[0] == 0
+    message = node.green("mariadb_backup")
+    dump, copy = (manifest.newest(manifest.load(f)) for f in (ready.config.dumps, ready.config.physical_backups))
+    assert f"the newest backup is {dump.name} of " in message and f"the newest backup is {copy.name} of " in message
+    (ready.config.physical_backups / copy.name).unlink()
+    message = node.red("mariadb_backup")
+    expected = (
+        rf"the newest backup, {re.escape(copy.name)}, is no longer a file of {copy.size} bytes in "
+        rf"{ready.config.physical_backups}, expected one begun at \d{{4}}-\d\d-\d\dT\d\d:00:00Z or later "
+        r"\(backup\.physical\.periodicity is hourly\): run bin/mariadb-physical-backup-script"
+    )
+    assert re.fullmatch(expected, message), message
+
+
 # ---- disk
 
 

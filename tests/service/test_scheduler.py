@@ -81,6 +81,20 @@ def test_a_new_partition_gets_its_first_backup_soon(server):
     stop(child)
 
 
+def test_physical_backups_follow_the_dumps(new_partition, empty_data):
+    both = new_partition(physical={"enable": True})
+    both.start_server(empty_data)
+    both.sql("CREATE DATABASE erp5")  # a backup wants a position
+    child = start(both)
+    wait_until(lambda: job(both, "physical-backup").outcome == state.DONE, "the first physical backup")
+    assert {entry.kind for entry in manifest.load(both.config.offered)} == {"logical", "physical-full"}
+    dump, copy = (job(both, name) for name in (BACKUP, "physical-backup"))
+    assert dump.last_end <= copy.last_start
+    assert copy.failures == dump.failures == 0
+    assert "physical-backup: a full backup: there is no backup to build on" in said(both)
+    stop(child)
+
+
 def test_a_missed_backup_is_made_soon_and_a_fresh_one_is_not_repeated(server):
     assert server.run("mariadb.backup")[0] == 0
     child = start(server)
@@ -192,10 +206,10 @@ def test_killed_it_leaves_no_process_and_its_successor_sets_all_right(stuck):
     child.kill()
     child.wait(DEADLINE)
     wait_until(lambda: not [process for process in running if process.is_running()], "the end of the dump")
-    assert store.partial(stuck.config).exists()
+    assert store.logical(stuck.config).partial.exists()
     stuck.write_configuration(enable=False)
     start(stuck)
-    wait_until(lambda: not store.partial(stuck.config).exists(), "the removal of the left-overs")
+    wait_until(lambda: not store.logical(stuck.config).partial.exists(), "the removal of the left-overs")
     wait_until(lambda: job(stuck, BACKUP).outcome != state.RUNNING, "the outcome")
     assert (job(stuck, BACKUP).outcome, job(stuck, BACKUP).message) == ("failed", "cut short, as the scheduler ended")
 

@@ -63,5 +63,12 @@ def convert(hint: typing.Any, value: object, where: str) -> typing.Any:
     return value
 
 
+def dashed(value: typing.Any) -> typing.Any:
+    """The same plain value (such as dataclasses.asdict makes) with `-` for `_` in all keys, as `build` reads it."""
+    if isinstance(value, dict):
+        return {key.replace("_", "-"): dashed(item) for key, item in value.items()}
+    return [dashed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

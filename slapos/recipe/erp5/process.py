@@ -140,6 +140,17 @@ def sync_directory(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def sync_filesystem(path: str | Path) -> None:
+    """Make all that was written to the filesystem of the folder `path` survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def lock(path: str | Path, busy: str) -> Iterator[None]:
     """Hold an exclusive flock on the file `path` (made when missing, never removed, not inherited by commands).

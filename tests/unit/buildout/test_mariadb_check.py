@@ -22,9 +22,9 @@ def machine(monkeypatch):
     monkeypatch.setattr(mariadb_check, "free", free)
 
 
-def parameters(periodicity="daily", character_set="utf8mb4", collation="utf8mb4_general_ci", **more):
+def parameters(periodicity="daily", character_set="utf8mb4", collation="utf8mb4_general_ci", physical="daily", **more):
     return {
-        "backup": {"logical": {"periodicity": periodicity}},
+        "backup": {"logical": {"periodicity": periodicity}, "physical": {"periodicity": physical}},
         "character-set-server": character_set,
         "collation-server": collation,
         "innodb-buffer-pool-size": 128 << 20,
@@ -119,3 +119,9 @@ def test_the_machine_has_memory():
 
 
 REAL_MEMORY = mariadb_check.physical_memory
+
+
+def test_a_physical_schedule_that_is_none_is_refused(tmp_path):
+    assert refusal(parameters(physical="sometimes"), tmp_path).startswith(
+        "backup.physical.periodicity is 'sometimes', "
+    )

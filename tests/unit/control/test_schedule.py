@@ -16,7 +16,7 @@ SUNDAY = datetime(2026, 11, 22, 22, 30, 15, 250_000, tzinfo=UTC)
     ["daily", "hourly", "30 2 * * *", "*/15 * * * *", "0 0 * mar thu", "0 0 29 2 *", "0 0 L * *", "5,35 1-3 * * 1-5"],
 )
 def test_texts_that_mean_a_moment(text):
-    schedule.check(text)
+    schedule.check(text, "backup.logical")
     assert schedule.previous(text, SUNDAY) < SUNDAY < schedule.following(text, SUNDAY)
 
 
@@ -45,7 +45,7 @@ def test_texts_that_mean_a_moment(text):
 )
 def test_other_texts_are_refused_in_one_sentence(text):
     with pytest.raises(ConfigurationError) as caught:
-        schedule.check(text)
+        schedule.check(text, "backup.logical")
     assert str(caught.value) == (
         f"backup.logical.periodicity is {text!r}, which is neither daily nor hourly nor a cron expression of five "
         "fields with a date that exists: give one such as '30 2 * * *' (at 02:30 UTC every day)"

@@ -279,6 +279,15 @@ def test_jobs(tmp_path):
     assert (digest.name, digest.periodicity, digest.after) == ("slow-query-digest", "daily", "log-rotation")
 
 
+def test_physical_backups_are_a_job_when_they_are_enabled(tmp_path):
+    config = partition.config(tmp_path, physical={"enable": True, "periodicity": "hourly"})
+    partition.add_chain(config, 2, 1)
+    _, backup, *_ = jobs.plans(config, tmp_path / "c")
+    assert (backup.name, backup.periodicity, backup.after) == ("physical-backup", "hourly", "logical-backup")
+    assert (backup.last_success, backup.at_once) == ("2026-11-03T00:00:00Z", True)
+    assert backup.command[-3:] == ("slapos.recipe.erp5.mariadb.physical", "--config", f"{tmp_path}/c")
+
+
 def test_jobs_know_the_backups_that_are_there(tmp_path):
     config = partition.config(tmp_path)
     partition.add_backups(config, 3)
@@ -294,7 +303,9 @@ def test_no_backup_when_it_is_off(tmp_path):
 
 def test_a_bad_periodicity_is_refused_even_when_it_is_off(tmp_path):
     with pytest.raises(ConfigurationError, match="^backup.logical.periodicity is 'weekly', which is neither daily"):
-        jobs.plans(partition.config(tmp_path, enable=False, periodicity="weekly"), tmp_path)
+        jobs.plans(partition.config(tmp_path / "1", enable=False, periodicity="weekly"), tmp_path)
+    with pytest.raises(ConfigurationError, match="^backup.physical.periodicity is 'weekly', which is neither daily"):
+        jobs.plans(partition.config(tmp_path / "2", physical={"periodicity": "weekly"}), tmp_path)
 
 
 def test_preparing_offers_what_is_listed(tmp_path, capsys):

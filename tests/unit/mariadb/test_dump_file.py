@@ -71,9 +71,7 @@ def test_bytes_appended_on_disk_are_noticed(tmp_path):
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(BackupError) as caught:
         dump_file.verify(path, written)
-    assert str(caught.value) == (
-        f"{path} does not unpack: zstd decompress error: Unknown frame descriptor: check the disk"
-    )
+    assert str(caught.value) == f"{path} has more than the {written.size} bytes written: check the disk"
 
 
 def test_verifying_needs_little_memory_however_far_the_file_unpacks(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import manifest
 from slapos.recipe.erp5.mariadb.manifest import Entry
+from tests.unit.mariadb import partition
 
 ENTRY = Entry(
     name="20261122T223000Z.sql.zst",
@@ -144,3 +145,44 @@ def test_a_save_that_fails_leaves_the_old_one(tmp_path):
     with pytest.raises(BackupError):
         manifest.save(tmp_path, [ENTRY, ENTRY])
     assert manifest.load(tmp_path) == (ENTRY,)
+
+
+# ---- physical backups
+
+FULL, INCREMENTAL = partition.chain(1, 1)
+ODD = "which does not go with the rest of it"
+
+
+def test_a_chain_goes_through_the_file(tmp_path):
+    manifest.save(tmp_path, [INCREMENTAL, FULL, ENTRY])
+    assert manifest.load(tmp_path) == (FULL, INCREMENTAL, ENTRY)
+    full, incremental, dump = json.loads((tmp_path / "manifest.json").read_text())["backups"]
+    assert "physical" not in dump
+    assert full["physical"] == {
+        **{"base": "", "from-lsn": 0, "to-lsn": 1000, "plain-size": 1000, "tablespaces": 4, "database": "D"},
+    }
+    assert incremental["physical"]["base"] == full["name"] == "20261101T000000Z.full.zst"
+    assert incremental["name"] == "20261102T000000Z.incremental.zst"
+
+
+def physical(entry, **values):
+    return dataclasses.replace(entry, physical=dataclasses.replace(entry.physical, **values))
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (dataclasses.replace(FULL, kind="logical"), f"X is of the kind 'logical', {ODD}"),
+        (dataclasses.replace(FULL, physical=None), f"X is of the kind 'physical-full', {ODD}"),
+        (physical(FULL, base=INCREMENTAL.name), f"the base of X is '{INCREMENTAL.name}'"),
+        (physical(FULL, to_lsn=-1), "the to-lsn of X is -1"),
+        (physical(FULL, plain_size=-1), "the plain-size of X is -1"),
+        (physical(INCREMENTAL, base="../x"), "the base of X is '../x'"),
+        (physical(INCREMENTAL, base=""), "the base of X is ''"),
+    ],
+)
+def test_chains_that_we_would_not_have_written(entry, reason):
+    with pytest.raises(BackupError) as caught:
+        manifest.parse(manifest.text([entry]), "M")
+    reason = reason.replace("X", entry.name)
+    assert str(caught.value) == f"M cannot be used as a list of backups: {reason}: move it away (the backups stay)"

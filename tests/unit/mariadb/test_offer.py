@@ -73,6 +73,24 @@ def test_a_listed_file_that_has_vanished_is_not_offered(config):
     assert manifest.load(config.offered) == (two,)
 
 
+def test_all_kinds_are_offered_in_one_list(config):
+    chain, dumps = partition.add_chain(config, 1, 2), partition.add_backups(config, 3)
+    offered = offer.update(config)
+    assert offered == manifest.load(config.offered)
+    assert sorted(entry.name for entry in offered) == sorted(entry.name for entry in (*chain, *dumps))
+    assert [entry.start for entry in offered] == sorted(entry.start for entry in offered)
+    assert (config.offered / chain[0].name).samefile(config.physical_backups / chain[0].name)
+
+
+def test_what_continues_a_backup_that_has_vanished_is_not_offered(config):
+    full, one, two = partition.add_chain(config, 1, 2)
+    offer.update(config)
+    (config.physical_backups / one.name).unlink()
+    assert offer.update(config) == (full,)
+    assert names(config.offered) == [full.name, "manifest.json"]
+    assert (config.physical_backups / two.name).exists()
+
+
 def test_a_list_that_cannot_be_used_leaves_what_is_offered(config):
     (one,) = partition.add_backups(config, 1)
     offer.update(config)

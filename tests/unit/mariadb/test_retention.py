@@ -8,6 +8,7 @@ import pytest
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import retention
 from slapos.recipe.erp5.mariadb.manifest import Entry
+from tests.unit.mariadb import partition
 
 NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
 
@@ -56,3 +57,36 @@ def test_nothing_of_nothing():
 def test_a_backup_from_the_future_is_newest_and_stays():
     future = entry(timedelta(days=-3))
     assert retention.expired([future, *HOURS], NOW, 1) == tuple(HOURS[1:])
+
+
+# ---- chains: of 1 to 3, 4 to 6 and 7 to 9 November
+
+CHAINS = tuple(partition.chain(day, 2) for day in (1, 4, 7))
+ALL = tuple(entry for members in CHAINS for entry in members)
+
+
+@pytest.mark.parametrize(
+    ("day", "gone"),
+    [
+        (3, ()),
+        (9, ()),  # of the first chain the last one is no older than 7 days
+        (11, CHAINS[0]),
+        (13, CHAINS[0]),
+        (14, (*CHAINS[0], *CHAINS[1])),
+        (30, (*CHAINS[0], *CHAINS[1])),  # the last one stays, however old it is
+    ],
+)
+def test_a_chain_goes_whole(day, gone):
+    expired = retention.expired_chains(ALL, datetime(2026, 11, day, tzinfo=UTC), 7)
+    assert sorted(entry.name for entry in expired) == sorted(entry.name for entry in gone)
+
+
+def test_a_chain_goes_from_its_end():
+    expired = retention.expired_chains(ALL, datetime(2026, 11, 30, tzinfo=UTC), 7)
+    for members in CHAINS[:2]:
+        places = [expired.index(entry) for entry in members]
+        assert places == sorted(places, reverse=True)
+
+
+def test_of_a_broken_chain_nothing_goes():
+    assert retention.expired_chains((*CHAINS[0][1:], *CHAINS[2]), NOW, 7) == ()

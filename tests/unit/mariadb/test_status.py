@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is gathered from a partition's files, and from addresses on which nobody answers."""
 
+import dataclasses
 import os
 import re
 from datetime import UTC, datetime
@@ -12,8 +13,8 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import State
 from slapos.recipe.erp5.errors import BackupError, ServerError
-from slapos.recipe.erp5.mariadb import space, sql, status
-from slapos.recipe.erp5.mariadb.status import Answer, BinaryLogs
+from slapos.recipe.erp5.mariadb import manifest, space, sql, status, store
+from slapos.recipe.erp5.mariadb.status import Answer, BinaryLogs, NextBackup
 from tests.unit.mariadb import partition
 
 LOG = f".slappart0_mariadb-{'0' * 32}.log"
@@ -80,7 +81,7 @@ def test_last_step(config):
 
 
 def test_backup_of_an_empty_partition(config):
-    gathered = status.backup(config)
+    gathered = status.backup(store.logical(config))
     assert (gathered.created, gathered.newest, gathered.missing, gathered.scheduler) == (None, None, False, State())
 
 
@@ -88,19 +89,36 @@ def test_backup(config):
     *_, newest = partition.add_backups(config, 3)
     known = State(heartbeat="2026-11-22T00:00:00Z")
     state.save(config.scheduler_state, known)
-    gathered = status.backup(config)
+    gathered = status.backup(store.logical(config))
     assert (gathered.newest, gathered.missing, gathered.scheduler) == (newest, False, known)
     (config.dumps / newest.name).write_bytes(b"cut")
-    assert status.backup(config).missing
+    assert status.backup(store.logical(config)).missing
     (config.dumps / newest.name).unlink()
-    assert status.backup(config).missing
+    assert status.backup(store.logical(config)).missing
+
+
+def test_physical_backups_are_looked_after_when_they_are_enabled(tmp_path):
+    config = partition.config(tmp_path / "q", physical={"enable": True, "periodicity": "hourly"})
+    full, _, newest = partition.add_chain(config, 1, 2)
+    dumps, physical = status.backups(config)
+    assert (dumps.parameter, dumps.job) == ("backup.logical", "logical-backup")
+    assert dumps.program == "bin/mariadb-dump-script"
+    assert (physical.parameter, physical.job) == ("backup.physical", "physical-backup")
+    assert physical.program == "bin/mariadb-physical-backup-script"
+    assert (physical.periodicity, physical.newest, physical.missing) == ("hourly", newest, False)
+    (config.physical_backups / full.name).write_bytes(b"cut")  # without its base the newest one is worth nothing
+    assert status.backups(config)[1].missing
+
+
+def test_physical_backups_that_are_off_are_not_spoken_of(config):
+    assert [backup.parameter for backup in status.backups(config)] == ["backup.logical"]
 
 
 def test_a_manifest_that_cannot_be_read_is_an_error(config):
     config.dumps.mkdir(parents=True)
     (config.dumps / "manifest.json").write_text("{")
     with pytest.raises(BackupError):
-        status.backup(config)
+        status.backup(store.logical(config))
     with pytest.raises(BackupError):
         status.disk(config)
 
@@ -137,15 +155,22 @@ def test_a_binary_log_that_has_only_just_begun_or_gone(config):
 def test_disk(config):
     (config.data_directory / "ibdata1").write_bytes(b"x" * 5_000_000)
     gathered = status.disk(config)
-    assert (gathered.tables, gathered.newest_backup) == (5_000_000, None)
-    assert gathered.next_backup == space.needed((), 5_000_000)
+    assert gathered.tables == 5_000_000
+    assert gathered.backups == (NextBackup("backup.logical", "backup", space.needed((), 5_000_000), None),)
     assert gathered.free == pytest.approx(space.free(config.path("srv")), rel=0.2)
     *_, newest = partition.add_backups(config, 3)
-    assert status.disk(config).newest_backup == newest.size
+    assert [backup.newest for backup in status.disk(config).backups] == [newest.size]
 
 
 def test_disk_without_scheduled_backups(tmp_path):
-    assert status.disk(partition.config(tmp_path / "p", enable=False)).next_backup == 0
+    assert status.disk(partition.config(tmp_path / "p", enable=False)).backups == ()
+
+
+def test_disk_with_physical_backups(tmp_path):
+    config = partition.config(tmp_path / "p", physical={"enable": True}, enable=False)
+    full, *_ = partition.add_chain(config, 1, 2)
+    needs = space.needed((full,), 0)
+    assert status.disk(config).backups == (NextBackup("backup.physical", "full physical backup", needs, full.size),)
 
 
 def test_the_configuration_names_the_binary_logs_as_we_do():
@@ -160,3 +185,19 @@ def test_who_holds_the_service_lock_is_at_work(config):
     with process.lock(path, "busy"):
         assert status.is_locked(path)
     assert not status.is_locked(path)
+
+
+def test_a_backup_from_the_future_is_not_the_newest(config):
+    *_, newest = partition.add_backups(config, 2)
+    listed = manifest.load(config.dumps)
+    manifest.save(config.dumps, [*listed[:-1], dataclasses.replace(listed[-1], start="2130-01-01T00:00:00Z")])
+    (gathered,) = status.backups(config)
+    assert gathered.future == (newest.name,)
+    assert gathered.newest == listed[0]
+
+
+def test_the_disk_of_the_fuller_file_system_counts(config, monkeypatch):
+    config.path("srv", "backup").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(space, "free", lambda folder: 10 if folder == config.data_directory else 20)
+    gathered = status.disk(config)
+    assert (gathered.folder, gathered.free) == (str(config.data_directory), 10)

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +24,7 @@ def config(tmp_path):
 
 def grow(config, entry):
     """A complete file in the partial folder."""
-    path = store.begin(config) / entry.name
+    path = store.begin(store.logical(config)) / entry.name
     path.write_bytes(partition.content(entry))
     return path
 
@@ -45,10 +44,10 @@ def assert_consistent(config, listed):
 
 
 def test_the_first_backup(config):
-    assert store.settle(config) == ()
+    assert store.settle(store.logical(config)) == ()
     grow(config, partition.entry(1))
-    assert store.add(config, partition.entry(1)) == partition.entry(1)
-    assert store.expire(config, NOW) == ()
+    assert store.add(store.logical(config), partition.entry(1)) == partition.entry(1)
+    assert store.expire(store.logical(config), NOW) == ()
     assert_consistent(config, [partition.entry(1)])
 
 
@@ -56,16 +55,16 @@ def test_a_name_that_is_taken_gets_a_number(config):
     (one,) = partition.add_backups(config, 1)
     for number in (1, 2):
         grow(config, one)
-        added = store.add(config, one)
+        added = store.add(store.logical(config), one)
         assert added == dataclasses.replace(one, name=f"20261101T000000Z-{number}.sql.zst")
-    store.expire(config, datetime(2026, 11, 2, tzinfo=UTC))
+    store.expire(store.logical(config), datetime(2026, 11, 2, tzinfo=UTC))
     assert len(manifest.load(config.offered)) == 3
 
 
 def test_retention_removes_files_from_both_folders(config):
     entries = partition.add_backups(config, 20)
     offer.update(config)
-    assert store.expire(config, NOW) == entries[:14]
+    assert store.expire(store.logical(config), NOW) == entries[:14]
     assert_consistent(config, entries[14:])
 
 
@@ -73,8 +72,8 @@ def test_files_that_are_not_listed_are_left_alone(config):
     entries = partition.add_backups(config, 20)
     for name in ("20200101T000000Z.sql.zst", "notes.txt"):
         (config.dumps / name).write_text("mine")
-    store.settle(config)
-    store.expire(config, NOW)
+    store.settle(store.logical(config))
+    store.expire(store.logical(config), NOW)
     kept = [entry.name for entry in entries[14:]]
     assert names(config.dumps) == ["20200101T000000Z.sql.zst", *kept, "manifest.json", "notes.txt"]
     assert manifest.load(config.offered) == entries[14:]
@@ -85,7 +84,7 @@ def test_listed_files_that_are_gone_or_changed_are_forgotten(config, capsys):
     offer.update(config)
     (config.dumps / one.name).unlink()
     os.truncate(config.dumps / two.name, 5)
-    assert store.settle(config) == (three,)
+    assert store.settle(store.logical(config)) == (three,)
     assert manifest.load(config.dumps) == manifest.load(config.offered) == (three,)
     assert names(config.offered) == [three.name, "manifest.json"]
     lines = [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
@@ -100,7 +99,7 @@ def test_left_overs_of_a_killed_dump_go(config):
     path = grow(config, partition.entry(2))
     (path.parent / "other").write_bytes(b"x")
     (config.dumps / ".manifest.json.abc").write_bytes(b"x")
-    store.settle(config)
+    store.settle(store.logical(config))
     assert_consistent(config, [one])
 
 
@@ -108,8 +107,8 @@ def test_a_list_that_cannot_be_used_removes_nothing(config):
     (one,) = partition.add_backups(config, 1)
     (config.dumps / "manifest.json").write_text("{")
     with pytest.raises(BackupError):
-        store.settle(config)
-    store.discard(config)
+        store.settle(store.logical(config))
+    store.discard(store.logical(config))
     assert names(config.dumps) == [one.name, "manifest.json"]
 
 
@@ -174,16 +173,16 @@ def test_killed_at_every_step_the_next_run_sets_all_right(tmp_path, monkeypatch,
         new = partition.entry(22)
         try:
             with killed_at(monkeypatch, step, after):
-                store.settle(config)
+                store.settle(store.logical(config))
                 grow(config, new)
-                store.add(config, new)
-                store.expire(config, NOW)
+                store.add(store.logical(config), new)
+                store.expire(store.logical(config), NOW)
         except Done:
             break
         offered = manifest.load(config.offered)
         for entry in offered:  # at the very moment of the kill, what is offered is whole
             assert (config.offered / entry.name).read_bytes() == partition.content(entry)
-        listed = store.settle(config)
+        listed = store.settle(store.logical(config))
         assert listed in (old, (*old, new), (new,), (old[1], new))
         assert_consistent(config, listed)
         outcomes.add(len(listed))
@@ -192,12 +191,54 @@ def test_killed_at_every_step_the_next_run_sets_all_right(tmp_path, monkeypatch,
     assert_consistent(config, [new])
 
 
+# ---- chains
+
+
+def test_retention_takes_a_chain_whole(config):
+    old = partition.add_chain(config, 1, 2)
+    new = partition.add_chain(config, 8, 1)
+    where = store.physical(config)
+    assert store.expire(where, datetime(2026, 11, 10, tzinfo=UTC)) == ()
+    assert set(store.expire(where, NOW)) == set(old)
+    assert manifest.load(config.physical_backups) == manifest.load(config.offered) == new
+    assert names(config.physical_backups) == names(config.offered) == [*(entry.name for entry in new), "manifest.json"]
+
+
+def test_what_continues_a_backup_that_is_gone_is_forgotten(config, capsys):
+    full, one, two = partition.add_chain(config, 1, 2)
+    other = partition.add_chain(config, 10, 1)
+    (config.physical_backups / one.name).unlink()
+    assert store.settle(store.physical(config)) == (full, *other)
+    lines = [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        f"{config.physical_backups}/{one.name} is listed but gone: it is listed no longer",
+        f"{two.name} continues a backup that is no longer listed: it is listed no longer",
+    ]
+    assert manifest.load(config.offered) == (full, *other)
+
+
+def test_killed_while_a_chain_goes_the_rest_of_it_is_still_one(tmp_path, monkeypatch):
+    for step in range(100):
+        config = partition.config(tmp_path / str(step))
+        where = store.physical(config)
+        old, new = partition.add_chain(config, 1, 3), partition.add_chain(config, 8, 0)
+        try:
+            with killed_at(monkeypatch, step, after=True):
+                store.expire(where, NOW)
+        except Done:
+            break
+        listed = store.settle(where)
+        assert listed in [(*old[:count], *new) for count in range(5)]
+        assert names(config.physical_backups) == [*(entry.name for entry in listed), "manifest.json"]
+    assert step > 5
+
+
 @pytest.mark.parametrize("name", ["settle", "discard"])
 def test_cleaning_twice_is_cleaning_once(config, name):
     (one,) = partition.add_backups(config, 1)
     offer.update(config)
     grow(config, partition.entry(2))
     for _ in range(2):
-        getattr(store, name)(config)
+        getattr(store, name)(store.logical(config))
         assert_consistent(config, [one])
-    assert Path(store.partial(config)).exists() is False
+    assert store.logical(config).partial.exists() is False

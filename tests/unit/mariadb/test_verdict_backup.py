@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is said about backups and disk space: each state of the world, and the whole line."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slapos.recipe.erp5.control import jobs
 from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.mariadb import manifest, verdict
-from slapos.recipe.erp5.mariadb.status import BackupStatus, BinaryLogs, DiskStatus
+from slapos.recipe.erp5.mariadb.status import BackupStatus, BinaryLogs, DiskStatus, NextBackup
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=100)
@@ -26,16 +26,20 @@ def entry(start: datetime) -> manifest.Entry:
 
 def status(newest=None, periodicity="daily", created=LONG_AGO, heartbeat=NOW, enabled=True, missing=False, **record):
     return BackupStatus(
+        parameter="backup.logical",
+        program="bin/mariadb-dump-script",
+        job="logical-backup",
         enabled=enabled,
         periodicity=periodicity,
         folder="/p/dumps",
         created=created,
         newest=entry(newest) if newest else None,
         missing=missing,
+        future=record.pop("future", ()),
         scheduler=State(
             heartbeat=moment(heartbeat) if heartbeat else "",
             problem=record.pop("problem", ""),
-            jobs=(Job(jobs.BACKUP, next_run="2026-11-23T00:00:00Z", **record),),
+            jobs=(Job("logical-backup", next_run="2026-11-23T00:00:00Z", **record),),
         ),
     )
 
@@ -44,6 +48,21 @@ def sentences(good, *arguments, **values):
     judged = verdict.backup(status(*arguments, **values), NOW)
     assert judged.good is good, judged
     return judged.sentences
+
+
+# ---- clocks
+
+
+def test_a_heartbeat_that_is_yet_to_come():
+    assert sentences(False, NOW, heartbeat=NOW + timedelta(days=1500)) == (
+        "the scheduler's last sign of life is of 2030-12-31T12:30:00Z, which is yet to come, expected one every 30 s: "
+        f"check the machine's clock, {REMEDY}",
+    )
+
+
+def test_a_backup_from_the_future_does_not_count_and_is_named():
+    (sentence,) = sentences(True, NOW, future=("20300101T000000Z.sql.zst",))
+    assert sentence.endswith("; the clock was wrong once, and does not count: 20300101T000000Z.sql.zst")
 
 
 # ---- freshness
@@ -96,7 +115,7 @@ def test_the_margin_after_midnight():
 
 def test_a_new_database_has_until_its_first_period_and_a_margin():
     created = datetime(2026, 11, 22, 10, 10, tzinfo=UTC)
-    status_ = status(created=created, periodicity="hourly")
+    status_ = status(created=created, periodicity="hourly", heartbeat=datetime(2026, 11, 22, 12, 0, tzinfo=UTC))
     assert verdict.backup(status_, datetime(2026, 11, 22, 12, 0, tzinfo=UTC)).sentences == (
         "there is no backup yet; the next one is due at 2026-11-23T00:00:00Z",
     )
@@ -161,15 +180,48 @@ def test_no_database_yet():
     assert sentences(False, created=None, heartbeat=None)
 
 
+# ---- several kinds
+
+
+def physical(newest, **values):
+    parameter, program = "backup.physical", "bin/mariadb-physical-backup-script"
+    own = {"parameter": parameter, "program": program, "job": "physical-backup", "folder": "/p/physical"}
+    return dataclasses.replace(status(newest, **values), **own)
+
+
+def test_each_kind_is_told_when_all_are_good():
+    today = NOW.replace(hour=0, minute=0)
+    both = verdict.backups((status(today, outcome="done"), physical(today)), NOW)
+    newest = "the newest backup is 20261122T000000Z.sql.zst of 2026-11-22T00:00:00Z, 3.0 MiB"
+    assert both == verdict.Verdict(True, (f"{newest}; the next one is due at 2026-11-23T00:00:00Z", newest))
+
+
+def test_one_kind_that_is_too_old_is_the_only_one_told():
+    both = verdict.backups((status(NOW.replace(hour=0)), physical(None, periodicity="hourly")), NOW)
+    assert both == verdict.Verdict(
+        False,
+        (
+            "there is no backup in /p/physical, expected one begun at 2026-11-22T10:00:00Z or later "
+            "(backup.physical.periodicity is hourly): run bin/mariadb-physical-backup-script",
+        ),
+    )
+
+
+def test_a_dead_scheduler_is_told_once():
+    dead = NOW - timedelta(hours=3)
+    assert len(verdict.backups((status(NOW, heartbeat=dead), physical(NOW, heartbeat=dead)), NOW).sentences) == 1
+
+
 # ---- disk
 
 
 GB = 1 << 30
 
 
-def disk(free, logs=None, newest=4 * GB, next_backup=5 * GB):
+def disk(free, logs=None, newest=4 * GB, next_backup=5 * GB, more=()):
     logs = logs or BinaryLogs(10 * GB, NOW - timedelta(days=5), 10)
-    return verdict.disk(DiskStatus("/p/srv", free, 12 * GB, newest, next_backup, logs), NOW)
+    backups = (NextBackup("backup.logical", "backup", next_backup, newest),) if next_backup else ()
+    return verdict.disk(DiskStatus("/p/srv", free, 12 * GB, backups + more, logs), NOW)
 
 
 def test_enough():
@@ -197,6 +249,19 @@ def test_without_backups_only_binary_logs_count():
     assert disk(10 * GB, next_backup=0).sentences == (
         "10.0 GiB are free for /p/srv, and 10.0 GiB are needed: "
         "10.0 GiB for binary logs (10 days at 2.0 GiB a day, 10.0 GiB there)",
+    )
+
+
+def test_physical_backups_count_as_well():
+    assert disk(17 * GB, more=(NextBackup("backup.physical", "full physical backup", 2 * GB, None),)).sentences == (
+        "17.0 GiB are free for /p/srv, and 17.0 GiB are needed: 5.0 GiB for the next backup (the newest has 4.0 GiB) "
+        "and 2.0 GiB for the next full physical backup (the tables have 12.0 GiB) and 10.0 GiB for binary logs "
+        "(10 days at 2.0 GiB a day, 10.0 GiB there)",
+    )
+    short = disk(17 * GB - 1, more=(NextBackup("backup.physical", "full physical backup", 2 * GB, None),))
+    assert not short.good
+    assert short.sentences[0].endswith(
+        "or lower backup.logical.retention-days or backup.physical.retention-days or binlog-expire-days"
     )
 
 

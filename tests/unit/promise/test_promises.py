@@ -101,11 +101,11 @@ def test_backup(tmp_path, config):
 
 
 def test_disk(tmp_path, config, monkeypatch):
-    gathered = status.DiskStatus("/p/srv", 0, 0, None, 0, status.BinaryLogs(0, None, 10))
+    gathered = status.DiskStatus("/p/srv", 0, 0, (), status.BinaryLogs(0, None, 10))
     monkeypatch.setattr(status, "disk", lambda config: gathered)
     result = run(tmp_path, mariadb_disk, config)
     assert result.hasFailed()
     assert result.message == (
         "0 bytes are free for /p/srv, expected at least 1.0 GiB, 1.0 GiB for binary logs (10 days at 0 bytes a day, "
-        "0 bytes there): free some, give it a larger disk, or lower backup.logical.retention-days or binlog-expire-days"
+        "0 bytes there): free some, give it a larger disk, or lower binlog-expire-days"
     )

@@ -38,8 +38,9 @@ class Recipe:
 
 
 def check(parameters: dict[str, Any]) -> None:
-    """Raise ConfigurationError when the schedule is none, or the collation is not of the character set."""
-    schedule.check(parameters["backup"]["logical"]["periodicity"])
+    """Raise ConfigurationError when a schedule is none, or the collation is not of the character set."""
+    for kind in ("logical", "physical"):
+        schedule.check(parameters["backup"][kind]["periodicity"], f"backup.{kind}")
     character_set, collation = parameters["character-set-server"], parameters["collation-server"]
     if collation != character_set and not collation.startswith(character_set + "_"):
         raise ConfigurationError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The regular jobs of a MariaDB partition: its logical backup, and its logs with the digest of slow queries."""
+"""The regular jobs of a MariaDB partition: its backups, and its logs with the digest of slow queries."""
 
 from pathlib import Path
 
@@ -7,33 +7,50 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control import schedule
 from slapos.recipe.erp5.control.scheduler import Plan, python_command
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import manifest, store
+from slapos.recipe.erp5.mariadb import manifest, offer, store
 from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.store import Store
 
-BACKUP = "logical-backup"
 LOGS = "log-rotation"
 DIGEST = "slow-query-digest"
+MODULES = {"logical": "slapos.recipe.erp5.mariadb.backup", "physical": "slapos.recipe.erp5.mariadb.physical"}
 
 
 def plans(config: Config, config_path: Path) -> tuple[Plan, ...]:
     """The jobs that `config`, read from `config_path`, asks for. Raises ConfigurationError for a bad periodicity."""
-    backup = config.backup.logical
-    schedule.check(backup.periodicity)
-    logs = (
+    stores = store.all_of(config)
+    for where in stores:
+        schedule.check(where.schedule.periodicity, where.parameter)
+    return *(_backup(where, config_path) for where in stores if where.schedule.enable), *_logs(config_path)
+
+
+def _backup(where: Store, config_path: Path) -> Plan:
+    return Plan(
+        where.job,
+        where.schedule.periodicity,
+        _command(MODULES[where.kind], config_path),
+        _newest_backup(where),
+        at_once=True,
+        # One lock for both: the second one would find it taken, and come back a minute later.
+        after="" if where.kind == "logical" else store.logical(where.config).job,
+    )
+
+
+def _logs(config_path: Path) -> tuple[Plan, ...]:
+    return (
         Plan(LOGS, "daily", _command("slapos.recipe.erp5.mariadb.logs", config_path)),
         Plan(DIGEST, "daily", _command("slapos.recipe.erp5.mariadb.digest", config_path), after=LOGS),
     )
-    if not backup.enable:
-        return logs
-    command = _command("slapos.recipe.erp5.mariadb.backup", config_path)
-    return Plan(BACKUP, backup.periodicity, command, _newest_backup(config), at_once=True), *logs
 
 
 def prepare(config: Config) -> None:
     """Offer exactly what is listed, whatever a killed run left behind; a failure is worth a line, not a halt."""
     try:
         with store.lock(config):
-            store.settle(config)
+            for where in store.all_of(config):
+                if where.schedule.enable or where.folder.is_dir():
+                    store.settle(where)
+            offer.update(config)
     except Busy:
         pass  # it does the same
     except (BackupError, OSError) as error:
@@ -44,10 +61,10 @@ def _command(module: str, config_path: Path) -> tuple[str, ...]:
     return python_command(module, "--config", str(config_path))
 
 
-def _newest_backup(config: Config) -> str:
+def _newest_backup(where: Store) -> str:
     """When the newest good backup was begun, empty when there is none; a broken list is reported by the next backup."""
     try:
-        newest = manifest.newest(manifest.load(config.dumps))
+        newest = manifest.newest(manifest.load(where.folder))
     except BackupError:
         return ""
     return newest.start if newest else ""

@@ -18,8 +18,8 @@ FIRST_RETRY = 10.0
 LAST_RETRY = 3600.0
 
 
-def check(text: str) -> None:
-    """Raise ConfigurationError, naming backup.logical.periodicity and the remedy, when `text` means no moment."""
+def check(text: str, parameter: str) -> None:
+    """Raise ConfigurationError, naming `parameter`.periodicity and the remedy, when `text` means no moment."""
     try:
         expression = _expression(text)
         if len(expression.split()) != 5 or _RANDOM.search(expression):
@@ -27,7 +27,7 @@ def check(text: str) -> None:
         croniter(expression, _PROBE).get_next(datetime)
     except (ValueError, KeyError, TypeError) as error:  # croniter's own errors are ValueErrors
         raise ConfigurationError(
-            f"backup.logical.periodicity is {text!r}, which is neither daily nor hourly nor a cron expression of five "
+            f"{parameter}.periodicity is {text!r}, which is neither daily nor hourly nor a cron expression of five "
             "fields with a date that exists: give one such as '30 2 * * *' (at 02:30 UTC every day)"
         ) from error
 

@@ -69,11 +69,5 @@ def load(path: str | Path) -> State:
 
 def save(path: str | Path, state: State) -> None:
     """Replace the state at `path`, whole or not at all."""
-    process.write_atomically(path, json.dumps(_dashed(dataclasses.asdict(state)), indent=2, ensure_ascii=False) + "\n")
-
-
-def _dashed(value):
-    """The same JSON value with `-` for `_` in the keys, as config.build reads it."""
-    if isinstance(value, dict):
-        return {key.replace("_", "-"): _dashed(item) for key, item in value.items()}
-    return [_dashed(item) for item in value] if isinstance(value, list | tuple) else value
+    text = json.dumps(config.dashed(dataclasses.asdict(state)), indent=2, ensure_ascii=False)
+    process.write_atomically(path, text + "\n")

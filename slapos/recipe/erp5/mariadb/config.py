@@ -61,10 +61,22 @@ class LogicalBackup:
 
 
 @dataclass(frozen=True)
+class PhysicalBackup:
+    """`backup.physical`: the same, and how many `incrementals` are made between two full backups."""
+
+    enable: bool
+    periodicity: str
+    retention_days: int
+    incrementals: int
+
+
+@dataclass(frozen=True)
 class Backup:
-    """The parameter `backup`."""
+    """The parameter `backup`; `max_rate` is in bytes a second, 0 for no limit."""
 
     logical: LogicalBackup
+    physical: PhysicalBackup
+    max_rate: int
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,16 @@ class Config:
     def dumps(self) -> Path:
         """Logical backups and their manifest."""
         return self.path("srv", "backup", "mariadb-full")
+
+    @property
+    def physical_backups(self) -> Path:
+        """Physical backups and their manifest."""
+        return self.path("srv", "backup", "mariabackup")
+
+    @property
+    def physical_backup_log(self) -> Path:
+        """What mariadb-backup said the last time."""
+        return self.path("var", "log", "mariadb-physical-backup.log")
 
     @property
     def offered(self) -> Path:

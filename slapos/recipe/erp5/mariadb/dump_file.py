@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump as a compressed file: written from a stream, read again to prove it, and what its text says about itself."""
+"""A backup as a compressed file: written from a stream, read again to prove it, and what a dump says about itself."""
 
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -96,6 +96,58 @@ def write(source: IO[bytes], path: Path, progress: Callable[[int, int], None]) -
     return Written(counted.size, counted.hash.hexdigest(), text.size, text.head, text.tail)
 
 
+class Unpacked:
+    """The pieces of a compressed file's text, read from any stream and never more than was announced of either.
+
+    `name` is for messages; `announced` and `plain_announced` are the bytes expected, compressed and unpacked. Iterating
+    raises BackupError for what does not unpack, or has more than that, and OSError; so does `check` at the end.
+    """
+
+    def __init__(self, source: IO[bytes], name: str | Path, announced: int, plain_announced: int) -> None:
+        self.name, self.announced, self.plain_announced, self.plain_size = name, announced, plain_announced, 0
+        self._counted = _Counted(source)
+
+    @property
+    def size(self) -> int:
+        """The compressed bytes read so far."""
+        return self._counted.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], self), read_size=CHUNK)
+        try:
+            while piece := reader.read(CHUNK):
+                self.plain_size += len(piece)
+                if self.plain_size > self.plain_announced:
+                    self._same_length()
+                yield piece
+        except zstandard.ZstdError as error:
+            raise BackupError(f"{self.name} does not unpack: {error}: check the disk") from error
+        while self.read(CHUNK):
+            pass
+
+    def read(self, size: int) -> bytes:
+        """For the decompressor, which reads on and on where there is nothing in it."""
+        chunk = self._counted.read(size)
+        if self.size > self.announced:
+            raise BackupError(f"{self.name} has more than the {self.announced} bytes written: check the disk")
+        return chunk
+
+    def check(self, sha256: str) -> None:
+        """Whether what was read is all, and has this checksum."""
+        if (self.size, self._counted.hash.hexdigest()) != (self.announced, sha256):
+            raise BackupError(
+                f"{self.name} has {self.size} bytes that are not the {self.announced} written: check the disk"
+            )
+        self._same_length()
+
+    def _same_length(self) -> None:
+        if self.plain_size != self.plain_announced:
+            raise BackupError(
+                f"{self.name} unpacks to {self.plain_size} bytes, not to the {self.plain_announced} read: "
+                "check the disk"
+            )
+
+
 def verify(path: Path, written: Written) -> None:
     """Read `path` to its end: it has to be the bytes that were written, and to unpack to the text that was read.
 
@@ -103,19 +155,12 @@ def verify(path: Path, written: Written) -> None:
     """
     text = _Text()
     with open(path, "rb") as file:
-        counted = _Counted(file)
-        try:
-            reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], counted), read_size=CHUNK)
-            while chunk := reader.read(CHUNK):
-                text.feed(chunk)
-        except zstandard.ZstdError as error:
-            raise BackupError(f"{path} does not unpack: {error}: check the disk") from error
-        while counted.read(CHUNK):
-            pass
-    if (counted.size, counted.hash.hexdigest()) != (written.size, written.sha256):
-        raise BackupError(f"{path} has {counted.size} bytes that are not the {written.size} written: check the disk")
-    if (text.size, text.tail) != (written.plain_size, written.tail):
-        raise BackupError(f"{path} unpacks to {text.size} bytes, not to the {written.plain_size} read: check the disk")
+        unpacked = Unpacked(file, path, written.size, written.plain_size)
+        for piece in unpacked:
+            text.feed(piece)
+    unpacked.check(written.sha256)
+    if text.tail != written.tail:
+        raise BackupError(f"{path} unpacks to another text than the one read: check the disk")
 
 
 def facts(written: Written) -> Facts:

@@ -13,6 +13,10 @@ from slapos.recipe.erp5.errors import BackupError, ConfigurationError
 FILE = "manifest.json"
 FORMAT = 1
 
+LOGICAL = "logical"
+FULL = "physical-full"
+INCREMENTAL = "physical-incremental"
+
 # nginx.conf.in serves by the same pattern: a test compares the two.
 NAME_PATTERN = r"[0-9]{8}T[0-9]{6}Z(-[0-9]{1,3})?\.[a-z]{1,12}\.zst"
 _NAME = re.compile(NAME_PATTERN)
@@ -20,12 +24,30 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
+class Physical:
+    """What a physical backup says besides: it has all that InnoDB wrote between two log sequence numbers.
+
+    `base` is the name of the backup that an incremental continues (empty for a full one), `plain_size` the bytes of
+    the stream once it is unpacked, `tablespaces` how many tables and partitions of InnoDB it holds, `database` tells
+    one data directory from another, whatever is in it.
+    """
+
+    base: str
+    from_lsn: int
+    to_lsn: int
+    plain_size: int
+    tablespaces: int
+    database: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """One good backup: a file of `size` bytes beside the manifest.
 
-    `name` is a plain file name such as 20261122T223000Z.sql.zst, `kind` is `logical`, `sha256` is of the file as it
-    lies there (compressed, 64 hexadecimal digits), `gtid` is the GTID position that the backup stands for (empty on a
-    server that never wrote), `start` and `end` are moments in UTC (times.text), `server_version` is the server's own.
+    `name` is a plain file name such as 20261122T223000Z.sql.zst, `kind` is LOGICAL, FULL or INCREMENTAL, `sha256` is of
+    the file as it lies there (compressed, 64 hexadecimal digits), `gtid` is the GTID position that the backup stands
+    for (empty on a server that never wrote), `start` and `end` are moments in UTC (times.text), `server_version` is the
+    server's own; `physical` is there for the physical kinds alone.
     """
 
     name: str
@@ -36,6 +58,7 @@ class Entry:
     start: str
     end: str
     server_version: str
+    physical: Physical | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +96,12 @@ def parse(content: str, where: str) -> tuple[Entry, ...]:
         _check(document.backups)
     except (ValueError, ConfigurationError) as error:
         raise _unusable(where, str(error)) from error
-    return _in_order(document.backups)
+    return in_order(document.backups)
 
 
 def save(folder: str | Path, entries: Iterable[Entry]) -> None:
     """Replace the manifest in `folder`, whole or not at all. Raises BackupError for what load() would refuse."""
-    backups = _in_order(entries)
+    backups = in_order(entries)
     try:
         _check(backups)
     except ValueError as error:
@@ -87,8 +110,9 @@ def save(folder: str | Path, entries: Iterable[Entry]) -> None:
 
 
 def text(entries: Iterable[Entry]) -> str:
-    """The manifest's text: a JSON object whose keys are field names with `-` for `_`."""
-    backups = [{key.replace("_", "-"): value for key, value in dataclasses.asdict(entry).items()} for entry in entries]
+    """The manifest's text: a JSON object whose keys are field names with `-` for `_`; no key has null for a value."""
+    plain = [config.dashed(dataclasses.asdict(entry)) for entry in entries]
+    backups = [{key: value for key, value in entry.items() if value is not None} for entry in plain]
     return json.dumps({"format": FORMAT, "backups": backups}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -101,7 +125,8 @@ def _order(entry: Entry) -> tuple[str, str]:
     return entry.start, entry.name
 
 
-def _in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The backups in the order of their start."""
     return tuple(sorted(entries, key=_order))
 
 
@@ -120,6 +145,19 @@ def _check(entries: tuple[Entry, ...]) -> None:
             raise ValueError(f"the sha256 of {entry.name} is {entry.sha256!r}")
         for moment in (entry.start, entry.end):
             times.parse(moment)
+        _check_kind(entry)
+
+
+def _check_kind(entry: Entry) -> None:
+    if (entry.kind in (FULL, INCREMENTAL)) != (entry.physical is not None):
+        raise ValueError(f"{entry.name} is of the kind {entry.kind!r}, which does not go with the rest of it")
+    if entry.physical is None:
+        return
+    if (entry.kind == INCREMENTAL) != is_name(entry.physical.base):
+        raise ValueError(f"the base of {entry.name} is {entry.physical.base!r}")
+    for key in ("from_lsn", "to_lsn", "plain_size", "tablespaces"):
+        if getattr(entry.physical, key) < 0:
+            raise ValueError(f"the {key.replace('_', '-')} of {entry.name} is {getattr(entry.physical, key)}")
 
 
 def _unusable(where: str | Path, reason: str) -> BackupError:

@@ -4,20 +4,24 @@
 import os
 from pathlib import Path
 
-from slapos.recipe.erp5.mariadb import manifest
+from slapos.recipe.erp5.mariadb import chain, manifest
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import Entry
 
 
 def update(config: Config) -> tuple[Entry, ...]:
-    """Make `srv/backup/offered` say what the manifest in `srv/backup/mariadb-full` says; return what is offered.
+    """Make `srv/backup/offered` say what the manifests of all kinds of backups say; return what is offered.
 
     What is listed is there at any moment: files are linked before the list names them, and removed after it has
-    ceased to. A listed file that has vanished is not offered. Raises BackupError and OSError.
+    ceased to. A listed file that has vanished is not offered, and neither is what continues it. Raises BackupError and
+    OSError.
     """
     folder = config.offered
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    offered = tuple(entry for entry in manifest.load(config.dumps) if _link(config.dumps / entry.name, folder))
+    sources = (config.dumps, config.physical_backups)
+    listed = [(entry, source) for source in sources for entry in manifest.load(source)]
+    present = [entry for entry, source in listed if _link(source / entry.name, folder)]
+    offered = manifest.in_order(chain.whole(present))
     if manifest.text(offered) != _current(folder):
         manifest.save(folder, offered)
     _clean(folder, {manifest.FILE, *(entry.name for entry in offered)})

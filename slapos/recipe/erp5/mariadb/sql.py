@@ -141,6 +141,26 @@ def gtid_binlog_pos(connection: Connection) -> str:
     return variable(connection, "gtid_binlog_pos")
 
 
+def log_sequence_number(connection: Connection) -> int:
+    """How far InnoDB has written its redo log; it only ever grows, as long as the data directory is the same."""
+    found = execute(
+        connection,
+        "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_LSN_CURRENT'",
+    )
+    return int(found[0][0])
+
+
+def checkpoint(connection: Connection) -> None:
+    """Write all changed pages to the tables now, so that no redo log from before is needed; enters no binary log."""
+    execute(connection, "SET GLOBAL innodb_log_checkpoint_now = ON")
+
+
+def tablespaces(connection: Connection) -> frozenset[tuple[int, str]]:
+    """InnoDB's tablespaces, number and name (such as erp5/catalog, encoded as its file's name is)."""
+    found = execute(connection, "SELECT space, name FROM information_schema.innodb_sys_tablespaces")
+    return frozenset((int(space), str(name)) for space, name in found)
+
+
 def is_replica(connection: Connection) -> bool:
     """Whether the server is configured to replicate from another one, be it running or stopped."""
     return bool(rows(connection, "SHOW ALL SLAVES STATUS"))

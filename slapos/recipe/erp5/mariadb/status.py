@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import manifest, space, sql
+from slapos.recipe.erp5.mariadb import chain, manifest, space, sql, store
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
+from slapos.recipe.erp5.mariadb.store import Store
 
+CLOCK = timedelta(minutes=5)
+"""How far ahead a moment may lie without being taken for one of a wrong clock."""
 SPARE = 2
 """Seconds to wait for the connection that a full server spares for administrators."""
 FULL = "(1040)"
@@ -155,8 +159,15 @@ def is_locked(path: Path) -> bool:
 class BackupStatus:
     """`created` is when the database was made (None: not yet); `missing`: the newest one's file is gone or cut.
 
-    `scheduler` is the scheduler's own record of what it did.
+    `future` names backups that claim to have been begun after now: a clock was wrong, so `newest` is none of them.
+
+    `parameter` is what people call these backups (backup.logical), `program` makes one now, `job` is its name in
+    `scheduler`, the scheduler's own record of what it did.
     """
+
+    parameter: str
+    program: str
+    job: str
 
     enabled: bool
     periodicity: str
@@ -164,21 +175,38 @@ class BackupStatus:
     created: datetime | None
     newest: manifest.Entry | None
     missing: bool
+    future: tuple[str, ...]
     scheduler: state.State
 
 
-def backup(config: Config) -> BackupStatus:
+def backups(config: Config) -> tuple[BackupStatus, ...]:
+    """Each kind of backup that is looked after: dumps always, physical ones when they are enabled. Raises Error."""
+    return tuple(backup(where) for where in store.all_of(config) if where.kind == "logical" or where.schedule.enable)
+
+
+def backup(where: Store) -> BackupStatus:
     """Read the manifest and the scheduler's state. Raises Error when one of them cannot be read."""
-    newest = manifest.newest(manifest.load(config.dumps))
+    listed = manifest.load(where.folder)
+    limit = times.now() + CLOCK
+    future = tuple(entry.name for entry in listed if times.parse(entry.start) > limit)
+    newest = manifest.newest(entry for entry in listed if entry.name not in future)
     return BackupStatus(
-        enabled=config.backup.logical.enable,
-        periodicity=config.backup.logical.periodicity,
-        folder=str(config.dumps),
-        created=created(config.data_directory),
+        parameter=where.parameter,
+        program=where.program,
+        job=where.job,
+        enabled=where.schedule.enable,
+        periodicity=where.schedule.periodicity,
+        folder=str(where.folder),
+        created=created(where.config.data_directory),
         newest=newest,
-        missing=newest is not None and length(config.dumps / newest.name) != newest.size,
-        scheduler=state.load(config.scheduler_state),
+        missing=newest is not None and any(_is_cut(where, entry) for entry in chain.of(newest, listed)),
+        future=future,
+        scheduler=state.load(where.config.scheduler_state),
     )
+
+
+def _is_cut(where: Store, entry: manifest.Entry) -> bool:
+    return length(where.folder / entry.name) != entry.size
 
 
 def created(data_directory: Path) -> datetime | None:
@@ -208,33 +236,54 @@ class BinaryLogs:
 
 
 @dataclass(frozen=True)
+class NextBackup:
+    """A backup that is going to be made by the schedule of `parameter`: `kind` in words, the bytes that it `needs`.
+
+    `newest` is how many the last one took (None: there is none), from which `needs` was estimated.
+    """
+
+    parameter: str
+    kind: str
+    needs: int
+    newest: int | None
+
+
+@dataclass(frozen=True)
 class DiskStatus:
     """Sizes in bytes: `free` for us on the file system of `folder`, `tables` those of the data directory.
 
-    `next_backup` is what the next backup is going to take, 0 when none is scheduled.
+    `backups` are the next one of each kind that is scheduled.
     """
 
     folder: str
     free: int
     tables: int
-    newest_backup: int | None
-    next_backup: int
+    backups: tuple[NextBackup, ...]
     binary_logs: BinaryLogs
 
 
 def disk(config: Config) -> DiskStatus:
-    """Measure. Raises Error when the manifest cannot be read."""
-    backups = manifest.load(config.dumps)
-    newest = manifest.newest(backups)
+    """Measure. Raises Error when a manifest cannot be read."""
     tables = space.tables_size(config.data_directory)
+    stores = (where for where in store.all_of(config) if where.schedule.enable)
+    # Either may be a link or a mount of its own: then the fuller one has to have room for all, to be on the safe side.
+    places = [path for path in (config.data_directory, config.path("srv", "backup")) if path.is_dir()]
+    folder = min(places or [config.path("srv")], key=space.free)
     return DiskStatus(
-        folder=str(config.path("srv")),
-        free=space.free(config.path("srv")),
+        folder=str(folder),
+        free=space.free(folder),
         tables=tables,
-        newest_backup=newest.size if newest else None,
-        next_backup=space.needed(backups, tables) if config.backup.logical.enable else 0,
+        backups=tuple(_next_backup(where, tables) for where in stores),
         binary_logs=binary_logs(config),
     )
+
+
+def _next_backup(where: Store, tables: int) -> NextBackup:
+    """The largest one to come: of physical backups a full one, as the old chain goes only after the new one is made."""
+    entries = [entry for entry in manifest.load(where.folder) if entry.kind != manifest.INCREMENTAL]
+    newest = manifest.newest(entries)
+    kind = "backup" if where.kind == "logical" else "full physical backup"
+    return NextBackup(where.parameter, kind, space.needed(entries, tables), newest.size if newest else None)
 
 
 def binary_logs(config: Config) -> BinaryLogs:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Says whether a gathered status is good: pure functions, whose sentences tell what is, what should be, what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.control import jobs, schedule, state
+from slapos.recipe.erp5.control import schedule, state
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER
 from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql import Identity
-from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, ServerStatus
+from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
 
 HEARTBEAT = timedelta(minutes=5)
 """The scheduler writes its heartbeat every 30 s (control/state.py); a loaded machine may be late."""
@@ -161,15 +161,23 @@ def _server_summary(status: ServerStatus) -> str:
 # ---- backups
 
 
+def backups(statuses: Iterable[BackupStatus], now: datetime) -> Verdict:
+    """Whether every kind of backup is good; what is to be said of several (the scheduler) is said once."""
+    verdicts = [backup(status, now) for status in statuses]
+    good = all(verdict.good for verdict in verdicts)
+    told = dict.fromkeys(sentence for verdict in verdicts if verdict.good == good for sentence in verdict.sentences)
+    return Verdict(good, tuple(told))
+
+
 def backup(status: BackupStatus, now: datetime) -> Verdict:
     """Whether the newest backup is younger than its period allows, and the scheduler alive to make the next one."""
     if not status.enabled:
-        return Verdict(True, (f"scheduled backups are off (backup.logical.enable is false); {_newest(status)}",))
+        return Verdict(True, (f"scheduled backups are off ({status.parameter}.enable is false); {_newest(status)}",))
     if status.created is None:
         return judge(_scheduler_problems(status, now), "there is no database to back up yet")
     # A periodicity that means nothing is reported by both in the same words.
     problems = dict.fromkeys((*_scheduler_problems(status, now), *_freshness_problems(status, now)))
-    return judge(iter(problems), _newest(status) + _outlook(status))
+    return judge(iter(problems), _newest(status) + _outlook(status) + _from_the_future(status))
 
 
 def _scheduler_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
@@ -177,6 +185,11 @@ def _scheduler_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
     remedy = f"read the log of the service mariadb-control, and {PROCESS} to start it"
     if not scheduler.heartbeat:
         yield f"the scheduler never ran, expected a sign of life every 30 s: {remedy}"
+    elif times.parse(scheduler.heartbeat) - now > HEARTBEAT:
+        yield (
+            f"the scheduler's last sign of life is of {scheduler.heartbeat}, which is yet to come, expected one every "
+            f"30 s: check the machine's clock, {remedy}"
+        )
     elif now - times.parse(scheduler.heartbeat) > HEARTBEAT:
         yield (
             f"the scheduler's last sign of life is {duration(now - times.parse(scheduler.heartbeat))} old "
@@ -203,7 +216,7 @@ def _freshness_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
         found = "there is no backup"
     yield (
         f"{found} in {status.folder}, expected one begun at {times.text(limit)} or later "
-        f"(backup.logical.periodicity is {status.periodicity}){_last_run(status)}: run bin/mariadb-dump-script"
+        f"({status.parameter}.periodicity is {status.periodicity}){_last_run(status)}: run {status.program}"
     )
 
 
@@ -214,7 +227,7 @@ def _oldest_start(status: BackupStatus, now: datetime) -> datetime | None:
     Raises ConfigurationError when the periodicity means no moment.
     """
     assert status.created
-    schedule.check(status.periodicity)
+    schedule.check(status.periodicity, status.parameter)
     of_this_database = status.newest and not status.missing and times.parse(status.newest.start) >= status.created
     if not of_this_database and now <= schedule.following(status.periodicity, status.created) + MARGIN:
         return None
@@ -223,7 +236,7 @@ def _oldest_start(status: BackupStatus, now: datetime) -> datetime | None:
 
 
 def _last_run(status: BackupStatus) -> str:
-    job = status.scheduler.job(jobs.BACKUP)
+    job = status.scheduler.job(status.job)
     if not job.outcome:
         return ""
     said = f": {job.message}" if job.message else ""
@@ -237,8 +250,14 @@ def _newest(status: BackupStatus) -> str:
     return f"the newest backup is {newest.name} of {newest.start}, {size_text(newest.size)}"
 
 
+def _from_the_future(status: BackupStatus) -> str:
+    if not status.future:
+        return ""
+    return f"; the clock was wrong once, and does not count: {', '.join(status.future)}"
+
+
 def _outlook(status: BackupStatus) -> str:
-    job = status.scheduler.job(jobs.BACKUP)
+    job = status.scheduler.job(status.job)
     coming = f"; the next one is due at {job.next_run}" if job.next_run else ""
     # A success needs no words, and one missed run is forgiven but not hidden.
     return coming + (_last_run(status) if job.outcome != state.DONE else "")
@@ -252,13 +271,15 @@ def disk(status: DiskStatus, now: datetime) -> Verdict:
     logs = binary_logs_to_come(status.binary_logs, now)
     needs = _needs(status, logs, now)
     found = f"{size_text(status.free)} are free for {status.folder}"
-    if status.free >= status.next_backup + logs:
-        return Verdict(True, (f"{found}, and {size_text(status.next_backup + logs)} are needed: {needs}",))
+    needed = sum(backup.needs for backup in status.backups) + logs
+    if status.free >= needed:
+        return Verdict(True, (f"{found}, and {size_text(needed)} are needed: {needs}",))
+    lower = " or ".join((*(f"{backup.parameter}.retention-days" for backup in status.backups), "binlog-expire-days"))
     return Verdict(
         False,
         (
-            f"{found}, expected at least {size_text(status.next_backup + logs)}, {needs}: free some, give it a larger "
-            "disk, or lower backup.logical.retention-days or binlog-expire-days",
+            f"{found}, expected at least {size_text(needed)}, {needs}: free some, give it a larger disk, or lower "
+            f"{lower}",
         ),
     )
 
@@ -279,14 +300,13 @@ def _needs(status: DiskStatus, logs: float, now: datetime) -> str:
     growth = size_text(daily_growth(status.binary_logs, now))
     kept = f"{status.binary_logs.expire_days} days at {growth} a day, {size_text(status.binary_logs.size)} there"
     logs_need = f"{size_text(logs)} for binary logs ({kept})"
-    if not status.next_backup:
-        return logs_need
-    basis = (
-        f"the newest has {size_text(status.newest_backup)}"
-        if status.newest_backup is not None
-        else f"the tables have {size_text(status.tables)}"
-    )
-    return f"{size_text(status.next_backup)} for the next backup ({basis}) and {logs_need}"
+    return " and ".join((*(_need(status, backup) for backup in status.backups), logs_need))
+
+
+def _need(status: DiskStatus, backup: NextBackup) -> str:
+    newest = backup.newest
+    basis = f"the tables have {size_text(status.tables)}" if newest is None else f"the newest has {size_text(newest)}"
+    return f"{size_text(backup.needs)} for the next {backup.kind} ({basis})"
 
 
 def duration(time: timedelta) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Promise: the newest backup is younger than its period allows, and the scheduler is alive."""
+"""Promise: the newest backup of each kind is younger than its period allows, and the scheduler is alive."""
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import status, verdict
@@ -11,4 +11,4 @@ class RunPromise(Promise):
     """See the module's sentence; the option is Promise's."""
 
     def judge(self, config: Config) -> verdict.Verdict:
-        return verdict.backup(status.backup(config), times.now())
+        return verdict.backups(status.backups(config), times.now())

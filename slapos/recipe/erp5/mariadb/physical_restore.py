@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Makes a data directory of a full physical backup and the incrementals on it, from files or any other streams."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.errors import BackupError
+from slapos.recipe.erp5.mariadb import dump_file, making, manifest, physical, space, tablespaces
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
+from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
+
+
+@dataclass(frozen=True)
+class Link:
+    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes."""
+
+    entry: Entry
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+def local(entries: Iterable[Entry], folder: Path) -> tuple[Link, ...]:
+    """The links of a chain whose files lie in `folder`."""
+    return tuple(Link(entry, lambda path=folder / entry.name: path.open("rb")) for entry in entries)  # type: ignore[misc]
+
+
+def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
+    """Make the new data directory `directory` of a chain, the full backup first; returns its GTID position.
+
+    Uses the programs and the defaults file of `config`. Nothing stays when it fails. Raises BackupError for a chain
+    that is none, for any backup that is not what its list says, or is not whole, CommandError when a program of
+    MariaDB's fails, and OSError (`directory` exists already, the disk is full).
+    """
+    chain = tuple(links)
+    check([link.entry for link in chain])
+    _check_space(chain, directory)
+    directory.mkdir(mode=0o700)
+    added = directory.with_name(directory.name + ".incremental")
+    try:
+        contents = _unpack(config, chain[0], directory)
+        _prepare(config, directory)
+        for link in chain[1:]:
+            added.mkdir(mode=0o700)
+            contents = _unpack(config, link, added)
+            _prepare(config, directory, added)
+            shutil.rmtree(added)
+        _check_tables(contents, directory)
+        with process.step("write it to the disk"):
+            process.sync_filesystem(directory)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(added, ignore_errors=True)
+    return physical.gtid(contents)
+
+
+def check(entries: Iterable[Entry]) -> None:
+    """Raise BackupError unless these are a full backup and incrementals that continue each other, of one server."""
+    before: Entry | None = None
+    for entry in entries:
+        if entry.physical is None or not manifest.is_name(entry.name):
+            raise BackupError(f"{entry.name} is no physical backup: take another one")
+        expected = (before.name, before.physical.to_lsn) if before and before.physical else ("", 0)
+        if (entry.physical.base, entry.physical.from_lsn) != expected or (entry.kind == FULL) != (before is None):
+            found = before.name if before else "nothing"
+            raise BackupError(f"{entry.name} does not continue {found}: take another chain")
+        before = entry
+    if before is None:
+        raise BackupError("there is no backup to restore: make one")
+
+
+def _check_space(chain: tuple[Link, ...], directory: Path) -> None:
+    needed, free = sum(_plain_size(link.entry) for link in chain), space.free(directory.parent)
+    if free < needed:
+        raise BackupError(
+            f"{space.size_text(free)} are free in {directory.parent}, the backup unpacks to "
+            f"{space.size_text(needed)}: free disk space"
+        )
+
+
+def _plain_size(entry: Entry) -> int:
+    return entry.physical.plain_size if entry.physical else 0
+
+
+# ---- unpacking
+
+
+def _unpack(config: Config, link: Link, folder: Path) -> Contents:
+    """Let mbstream write one backup's files into `folder`, which is empty, as they come."""
+    command = [config.program("mbstream"), "-x", "-C", str(folder), "--parallel=2"]
+    with process.step(f"unpack {link.entry.name}"), tempfile.TemporaryFile() as words:
+        with process.start(command, stdin=subprocess.PIPE, stderr=words) as child:
+            try:
+                contents = _feed(link, child)
+                code = child.wait()
+            except BaseException:
+                child.kill()
+                raise
+        said = making.content(words)
+    if contents is None or code != 0 or said.strip():  # it complains of names, and ends with 0
+        raise process.failure(command, f"unpack {link.entry.name}", code, said)
+    _check_files(contents, folder, link.entry)
+    return contents
+
+
+def _feed(link: Link, child: subprocess.Popen[bytes]) -> Contents | None:
+    """Give the stream to mbstream, each piece once it was looked at; None when mbstream does not take it."""
+    assert child.stdin is not None
+    inspector, progress = Inspector(), making.Progress("unpacked")
+    with link.open() as source:
+        text = dump_file.Unpacked(source, link.entry.name, link.entry.size, _plain_size(link.entry))
+        try:
+            for piece in text:
+                inspector.feed(piece)
+                child.stdin.write(piece)
+                progress(text.plain_size, text.size)
+            child.stdin.close()
+        except BrokenPipeError:
+            return None
+        text.check(link.entry.sha256)
+    contents = inspector.finish()
+    _check_promises(contents, link.entry)
+    return contents
+
+
+def _check_promises(contents: Contents, entry: Entry) -> None:
+    """Raise BackupError unless the stream is what the list says of it."""
+    assert entry.physical
+    observed = (physical.gtid(contents), len(contents.tablespaces()))
+    expected = (entry.gtid, entry.physical.tablespaces)
+    if observed != expected:
+        raise BackupError(
+            f"{entry.name} has GTID {observed[0]} and {observed[1]} tablespaces, its list says {expected[0]} and "
+            f"{expected[1]}: take another one"
+        )
+
+
+def _check_files(contents: Contents, folder: Path, entry: Entry) -> None:
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    differing = sorted(found ^ contents.files)
+    if differing:
+        raise BackupError(f"{entry.name} did not unpack to the files that it holds, see {differing[0]}: check the disk")
+
+
+# ---- preparing
+
+
+def _prepare(config: Config, directory: Path, added: Path | None = None) -> None:
+    """Apply the redo log, of an incremental backup in `added` after its changed pages."""
+    command = [
+        config.program("mariadb-backup"),
+        f"--defaults-file={config.defaults_file}",
+        "--prepare",
+        f"--target-dir={directory}",
+    ]
+    if added:
+        command.append(f"--incremental-dir={added}")
+    attempt = f"prepare {directory}"
+    with process.step(attempt):
+        said = process.run(command, attempt).stderr
+    if not tablespaces.is_completed(said):
+        raise process.failure(command, attempt, 0, said)
+
+
+def _check_tables(contents: Contents, directory: Path) -> None:
+    """Raise BackupError unless the prepared directory has just the tables of the last backup."""
+    files = (os.path.relpath(path, directory) for path in directory.glob("*/*.ibd"))
+    found = {name for name in (file.removesuffix(".ibd") for file in files) if is_table(name)}
+    differing = sorted(found ^ contents.tablespaces())
+    if differing:
+        raise BackupError(f"the prepared database differs in {differing[0]} from its backup: take another one")
