@@ -92,6 +92,7 @@ def test_versions_are_compared_as_debian_does():
 def test_packages_that_ship_lib_are_merged_into_usr(folder):
     source = folder / "source"
     (source / "DEBIAN").mkdir(parents=True)
+    (source / "DEBIAN").chmod(0o755)  # dpkg-deb wants it so, whatever the umask
     (source / "DEBIAN/control").write_text(
         "Package: small\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.com>\nDescription: small\n"
     )
