@@ -43,7 +43,7 @@ class Facts:
     server_version: str
 
 
-class _Text:
+class Text:
     """Follows a text that passes by in chunks: its length, its first bytes and its last ones."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ def write(source: IO[bytes], path: Path, progress: Callable[[int, int], None]) -
 
     `progress` is called after each chunk with the bytes read and the bytes written so far. Raises OSError.
     """
-    text, compressor = _Text(), zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+    text, compressor = Text(), zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
     with open(path, "xb", opener=_private) as file:
         counted = _Counted(file)
         while chunk := source.read(CHUNK):
@@ -153,7 +153,7 @@ def verify(path: Path, written: Written) -> None:
 
     Raises BackupError when it is not, and OSError.
     """
-    text = _Text()
+    text = Text()
     with open(path, "rb") as file:
         unpacked = Unpacked(file, path, written.size, written.plain_size)
         for piece in unpacked:

@@ -20,8 +20,6 @@ PROGRESS_PERIOD = 10.0
 """Seconds between two lines of progress in the log."""
 EXCERPT = 200
 """The most characters of the client's error that are shown."""
-_HEAD = 4096
-_TAIL = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,24 +31,12 @@ class Dump:
     facts: Facts
 
 
-class _Text:
-    """Follows a text that passes by in chunks."""
-
-    def __init__(self) -> None:
-        self.size, self.head, self.tail = 0, b"", b""
-
-    def feed(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        self.head += chunk[: _HEAD - len(self.head)]
-        self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
-
-
 def examine(config: Config, source: IO[bytes], path: Path, limit: int) -> Dump:
     """Read the whole dump `source`, the open file `path`, whose text may have `limit` bytes.
 
     Raises BackupError when it is cut short, does not unpack, or is larger.
     """
-    text = _Text()
+    text = dump_file.Text()
     with _unpacked(config, source, path) as pieces:
         for piece in pieces:
             text.feed(piece)
@@ -78,7 +64,7 @@ def load(config: Config, source: IO[bytes], path: Path, dump: Dump, socket: Path
         "--default-character-set=utf8mb4",
         "--max-allowed-packet=1G",
     ]
-    text, report = _Text(), Progress(dump.size)
+    text, report = dump_file.Text(), Progress(dump.size)
     with tempfile.TemporaryFile() as words, _unpacked(config, source, path) as pieces:
         with process.start(command, stdin=-1, stdout=-3, stderr=words) as client:
             assert client.stdin is not None
