@@ -173,8 +173,12 @@ def lock(path: str | Path, busy: str) -> Iterator[None]:
 
 def log(message: str) -> None:
     """Write `message` as one line with the local time on stderr, which the supervisor keeps as a service's log."""
-    with contextlib.suppress(OSError):  # a log on a full disk must not end the work that it is about
+    try:
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", file=sys.stderr, flush=True)
+    except OSError:
+        # A log on a full disk must not end the work that it is about, nor, by what stays in its buffer, spoil the exit
+        # code (Python ends with 120 when it cannot flush).
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 @contextlib.contextmanager

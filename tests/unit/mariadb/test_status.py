@@ -199,5 +199,7 @@ def test_a_backup_from_the_future_is_not_the_newest(config):
 def test_the_disk_of_the_fuller_file_system_counts(config, monkeypatch):
     config.path("srv", "backup").mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(space, "free", lambda folder: 10 if folder == config.data_directory else 20)
+    assert status.disk(config).folder == str(config.path("srv"))
+    monkeypatch.setattr(space, "device", lambda folder: 2 if folder == config.data_directory else 1)
     gathered = status.disk(config)
     assert (gathered.folder, gathered.free) == (str(config.data_directory), 10)

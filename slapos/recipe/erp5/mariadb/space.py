@@ -33,6 +33,11 @@ def free(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def device(folder: Path) -> int:
+    """The file system on which `folder` lies."""
+    return folder.stat().st_dev
+
+
 def size_text(size: float) -> str:
     """Bytes for people, such as 1.4 GiB."""
     for unit in ("bytes", "KiB", "MiB"):

@@ -266,9 +266,7 @@ def disk(config: Config) -> DiskStatus:
     """Measure. Raises Error when a manifest cannot be read."""
     tables = space.tables_size(config.data_directory)
     stores = (where for where in store.all_of(config) if where.schedule.enable)
-    # Either may be a link or a mount of its own: then the fuller one has to have room for all, to be on the safe side.
-    places = [path for path in (config.data_directory, config.path("srv", "backup")) if path.is_dir()]
-    folder = min(places or [config.path("srv")], key=space.free)
+    folder = min(_places(config), key=space.free)
     return DiskStatus(
         folder=str(folder),
         free=space.free(folder),
@@ -276,6 +274,16 @@ def disk(config: Config) -> DiskStatus:
         backups=tuple(_next_backup(where, tables) for where in stores),
         binary_logs=binary_logs(config),
     )
+
+
+def _places(config: Config) -> list[Path]:
+    """Where databases and backups lie: below `srv`, or where either is a link or a mount of its own.
+
+    Of two file systems the fuller one has to have room for all, to be on the safe side.
+    """
+    top = config.path("srv")
+    folders = [path for path in (config.data_directory, config.path("srv", "backup")) if path.is_dir()]
+    return [top if space.device(path) == space.device(top) else path for path in folders] or [top]
 
 
 def _next_backup(where: Store, tables: int) -> NextBackup:
