@@ -411,18 +411,26 @@ def test_a_file_that_the_disk_changes_is_never_listed(server, monkeypatch):
 
 
 def test_the_first_one_fails(partition):
+    partition.config.data_directory.mkdir()
     fake_dump(partition, "exit 0")
     assert failure(partition) == f"error: no backup was made, {CUT}; there is none yet"
     assert_consistent(partition, 0)
 
 
 def test_no_dump_program(partition):
+    partition.config.data_directory.mkdir()
     fake_dump(partition, "exit 0")
     (partition.folder / "fake/bin/mariadb-dump").unlink()
     assert failure(partition) == (
         f"error: no backup was made, {partition.folder}/fake/bin/mariadb-dump cannot be started: [Errno 2] No such "
         f"file or directory: '{partition.folder}/fake/bin/mariadb-dump'; there is none yet"
     )
+
+
+def test_while_the_database_is_being_created(partition):
+    fake_dump(partition, "exit 0")
+    assert partition.run(DUMP)[0] == 75
+    assert not partition.config.dumps.exists()
 
 
 def test_a_list_that_cannot_be_used(server):
