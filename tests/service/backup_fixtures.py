@@ -19,6 +19,7 @@ import pytest
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import create
 from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +65,11 @@ class Partition:
             (folder / name).mkdir(parents=True, mode=0o700)
         self.directory = {name.rpartition("/")[2]: str(folder / name) for name in (*names, "srv", "var", "var/run")}
         self.address = {"ipv4": "127.0.0.1", "ipv6": ipv6}
-        self.port, self.backup_port = (free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(2))
+        self.port, self.backup_port, self.caucased_port = (
+            free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(3)
+        )
         self.json = folder / "etc" / "mariadb.json"
+        files.ensure(folder / "srv" / "tls", self.address.values())
         self.processes: list[subprocess.Popen] = []
         self.write_configuration()
 
@@ -94,6 +98,8 @@ class Partition:
             "replication_password": "REPLICATION",
             "backup_token": TOKEN,
             "token": TOKEN,
+            "caucased_port": self.caucased_port,
+            "replication": None,
         }
         self._render("mariadb.cnf", {**context, "port": self.port})
         self._render("mariadb.json", {**context, "port": self.port, "backup_port": self.backup_port})

@@ -24,6 +24,7 @@ from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import private_server, sql
 from slapos.recipe.erp5.mariadb.config import (
     Backup,
+    Caucased,
     Config,
     Database,
     LogicalBackup,
@@ -32,6 +33,7 @@ from slapos.recipe.erp5.mariadb.config import (
     Secrets,
     Software,
 )
+from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +89,9 @@ def make_config(partition: Path, **changes: Any) -> Config:
             zstd=part("zstd"),
             zoneinfo=part("tzdata") + "/usr/share/zoneinfo",
         ),
-        network=Network(ipv4="127.0.0.1", ipv6="", port=free_port(), backup_port=free_port()),
+        network=Network(
+            ipv4="127.0.0.1", ipv6="", port=free_port(), backup_port=free_port(), caucased_port=free_port()
+        ),
         server_id=random.randint(1, 2**31),
         secrets=Secrets("administrator-secret-0123", "replication-secret-4567", "token-89ab"),
         databases=(Database("erp5", "erp5_user", NASTY_PASSWORD, with_process_privilege=True),),
@@ -97,6 +101,9 @@ def make_config(partition: Path, **changes: Any) -> Config:
         mroonga=True,
         binlog_expire_days=7,
         backup=Backup(LogicalBackup(True, "daily", 7), PhysicalBackup(False, "daily", 7, 6), max_rate=0),
+        replication=None,
+        replicas_use_tls=True,
+        caucased=Caucased("", ()),
     )
     config = dataclasses.replace(config, **changes)
     write_config(config)
@@ -106,6 +113,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
 def write_config(config: Config) -> None:
     """(Re)write all files of the partition, as processing it does."""
     write_json(config)
+    files.ensure(config.tls, (config.network.ipv4, config.network.ipv6))
     cnf = render("stack/erp5/mariadb/mariadb.cnf.in", **cnf_context(config))
     config.defaults_file.write_text(cnf)
     programs = {"create": "create", "on-start": "start", "provision": "provision"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slapos.recipe.erp5.mariadb import sql
-from slapos.recipe.erp5.mariadb.config import Config, Database, Network
+from slapos.recipe.erp5.mariadb.config import Config, Database
 from slapos.recipe.erp5.mariadb.start import STATE
 from tests.service import servers
 from tests.service.servers import Service
@@ -150,7 +150,7 @@ def test_ipv6_asked_for_later_gives_users_an_account_with_their_present_password
     complete.run()
     servers.query(complete.config, "SET PASSWORD FOR erp5_user@'%.%.%.%' = PASSWORD('changed by people')")
     old = complete.config.network
-    config = process_again(complete, network=Network(old.ipv4, "::1", old.port, old.backup_port))
+    config = process_again(complete, network=dataclasses.replace(old, ipv6="::1"))
     complete.restart()
     accounts = servers.accounts(config)
     assert "REQUIRE SSL" in accounts["erp5_user@%:%"]

@@ -5,7 +5,16 @@ import dataclasses
 from pathlib import Path
 
 from slapos.recipe.erp5.mariadb import manifest
-from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, Network, PhysicalBackup, Secrets, Software
+from slapos.recipe.erp5.mariadb.config import (
+    Backup,
+    Caucased,
+    Config,
+    LogicalBackup,
+    Network,
+    PhysicalBackup,
+    Secrets,
+    Software,
+)
 from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physical
 
 
@@ -18,7 +27,7 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
         instance="test",
         partition=str(partition),
         software=Software("/none/mariadb", "/none/logrotate", "/none/percona-toolkit", "/none/zstd", "/none/zoneinfo"),
-        network=Network("127.0.0.2", "", 20001, 22001),
+        network=Network("127.0.0.2", "", 20001, 22001, 24002),
         server_id=7,
         secrets=Secrets("a", "r", "t"),
         databases=(),
@@ -32,6 +41,9 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
             PhysicalBackup(**{"enable": False, "incrementals": 6, **schedule, **(physical or {})}),
             max_rate=0,
         ),
+        replication=None,
+        replicas_use_tls=True,
+        caucased=Caucased("", ()),
     )
 
 

@@ -24,12 +24,16 @@ class Software:
 
 @dataclass(frozen=True)
 class Network:
-    """`ipv6` is empty without `use-ipv6`; `backup_port` is nginx's, on the same addresses."""
+    """`ipv6` is empty without `use-ipv6`; `backup_port` is nginx's, on the same addresses.
+
+    `caucased_port` is the certificate authority's, which takes the next one too.
+    """
 
     ipv4: str
     ipv6: str
     port: int
     backup_port: int
+    caucased_port: int
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,33 @@ class Backup:
 
 
 @dataclass(frozen=True)
+class Replication:
+    """The parameter `replication`, its synonyms translated (primary.py): where a new database comes from.
+
+    `primary_url` is read by primary.parse(); `bootstrap_url` and `caucased_url` are empty when not given;
+    `seconds_behind_master_threshold` of -1 never alarms.
+    """
+
+    primary_url: str
+    bootstrap_url: str
+    caucased_url: str
+    seconds_behind_master_threshold: int
+    allow_tcp_connections_on_replica: bool
+    replicate_with_tls: bool
+
+
+@dataclass(frozen=True)
+class Caucased:
+    """The parameter `caucased`: `external_url` replaces our own authority (empty: it does not).
+
+    `csr_to_sign` are PEM certificate requests of replicas that were approved by hand.
+    """
+
+    external_url: str
+    csr_to_sign: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Config:
     """`etc/mariadb.json`: all that the run-time programs of a MariaDB partition know."""
 
@@ -96,6 +127,9 @@ class Config:
     mroonga: bool
     binlog_expire_days: int
     backup: Backup
+    replication: Replication | None  # None: a primary is asked for
+    replicas_use_tls: bool  # whether replicas on the IPv4 have to
+    caucased: Caucased
 
     def path(self, *names: str) -> Path:
         """A file of the partition, such as path("srv", "mariadb")."""
@@ -150,6 +184,21 @@ class Config:
     @property
     def scheduler_state(self) -> Path:
         return self.path("var", "run", "scheduler.json")
+
+    @property
+    def bootstrap_state(self) -> Path:
+        """How far the making of a replica is (progress.py)."""
+        return self.path("var", "run", "bootstrap.json")
+
+    @property
+    def control_socket(self) -> Path:
+        """Where mariadb-control answers nginx."""
+        return self.path("var", "run", "control.sock")
+
+    @property
+    def tls(self) -> Path:
+        """Keys, certificates, authorities and revocation lists (tls/files.py)."""
+        return self.path("srv", "tls")
 
     def program(self, name: str) -> str:
         """The path of one of MariaDB's own programs, such as program("mariadb-dump")."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Certificates: a partition's own authority, how replicas get theirs from it, and what keeps them all fresh."""
