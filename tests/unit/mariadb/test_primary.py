@@ -9,6 +9,9 @@ from slapos.recipe.erp5.mariadb.primary import Primary
 
 SECRET = "s3cret/?#@:%"
 COMPLETE = {
+    "primary-url": "",
+    "bootstrap-url": "",
+    "caucased-url": "",
     "seconds-behind-master-threshold": 0,
     "allow-tcp-connections-on-replica": True,
     "replicate-with-tls": True,
@@ -49,8 +52,8 @@ def test_what_is_no_url_is_refused_without_its_password(url, sentence):
     assert "secret" not in str(caught.value)
 
 
-def test_no_replication_is_translated_to_none():
-    assert primary.translate(None) is None
+def test_a_primary_has_none():
+    assert primary.translate({**COMPLETE, **dict.fromkeys(primary.SYNONYMS, "")}) is None
 
 
 def test_synonyms_are_translated():
@@ -67,15 +70,6 @@ def test_synonyms_are_translated():
     assert primary.translate(given) == {**expected, "bootstrap-url": "dumps"}
 
 
-def test_what_is_not_given_is_empty():
-    assert primary.translate({**COMPLETE, "primary-url": URL}) == {
-        **COMPLETE,
-        "primary-url": URL,
-        "bootstrap-url": "",
-        "caucased-url": "",
-    }
-
-
 @pytest.mark.parametrize("synonym", primary.SYNONYMS)
 def test_both_spellings_at_once_are_refused(synonym):
     name = primary.SYNONYMS[synonym]
@@ -86,9 +80,10 @@ def test_both_spellings_at_once_are_refused(synonym):
     )
 
 
-def test_a_replication_of_nobody_is_refused():
-    with pytest.raises(ConfigurationError, match="replication.primary-url: missing"):
-        primary.translate(COMPLETE)
+@pytest.mark.parametrize("name", ["bootstrap-url", "upstream-bootstrap-url", "caucased-url"])
+def test_something_of_no_primary_is_refused(name):
+    with pytest.raises(ConfigurationError, match="replication.primary-url: missing, and replication.(boot|cauc)"):
+        primary.translate({**COMPLETE, name: "x"})
 
 
 @pytest.mark.parametrize(

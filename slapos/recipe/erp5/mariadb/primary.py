@@ -87,27 +87,29 @@ def url(primary: Primary) -> str:
     return f"mysql://{user}:{password}@{primary.address}{query}"
 
 
-def translate(replication: Mapping[str, object] | None) -> dict[str, object] | None:
-    """The parameter `replication` (completed by the schema) with each synonym under our own name, all names present.
+def translate(replication: Mapping[str, object]) -> dict[str, object] | None:
+    """The parameter `replication` (completed by the schema) with each synonym under our own name; None for a primary.
 
-    Raises ConfigurationError, naming the parameter, when both spellings are there, or no primary.
+    Raises ConfigurationError, naming the parameter, when both spellings are there, or something of no primary.
     """
-    if replication is None:
-        return None
     given = {key: value for key, value in replication.items() if key not in SYNONYMS}
     for synonym, name in SYNONYMS.items():
-        if synonym not in replication:
+        if not replication.get(synonym):
             continue
-        if name in replication:
+        if replication.get(name):
             raise ConfigurationError(
                 f"replication.{synonym}: replication.{name} says the same and is given too; give one of the two"
             )
-        given.setdefault(name, replication[synonym])
-    if "primary-url" not in given:
-        raise ConfigurationError(
-            f"{PARAMETER}: missing, expected {SHAPE}; give what the primary publishes, or no replication"
-        )
-    return {"bootstrap-url": "", "caucased-url": "", **given}
+        given[name] = given.get(name) or replication[synonym]
+    if given.get("primary-url"):
+        return given
+    for name in ("bootstrap-url", "caucased-url"):
+        if given.get(name):
+            raise ConfigurationError(
+                f"{PARAMETER}: missing, and replication.{name} is given, expected {SHAPE}; give what the primary "
+                "publishes, or neither"
+            )
+    return None
 
 
 def check(replication: Mapping[str, object] | None) -> None:

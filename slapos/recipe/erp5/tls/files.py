@@ -29,7 +29,7 @@ PLACEHOLDER_VALIDITY = timedelta(days=3650)
 
 @dataclass(frozen=True)
 class Files:
-    """Where each file of the folder `srv/tls` (mode 0700) is; what `upstream` holds comes from a primary's authority."""
+    """Where each file of the folder `srv/tls` (mode 0700) is; `upstream` is of a primary's authority."""
 
     folder: Path
 
