@@ -16,13 +16,15 @@ from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import dump_file, making, manifest, physical, space, tablespaces
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
-from slapos.recipe.erp5.mariadb.progress import Logged, Report
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
 
 
 @dataclass(frozen=True)
 class Link:
-    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes."""
+    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes.
+
+    The stream may tell how far it is: it is read to its end, and closed before the backup is prepared.
+    """
 
     entry: Entry
     open: Callable[[], AbstractContextManager[IO[bytes]]]
@@ -33,28 +35,27 @@ def local(entries: Iterable[Entry], folder: Path) -> tuple[Link, ...]:
     return tuple(Link(entry, lambda path=folder / entry.name: path.open("rb")) for entry in entries)  # type: ignore[misc]
 
 
-def restore(config: Config, links: Iterable[Link], directory: Path, report: Report | None = None) -> str:
+def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     """Make the new data directory `directory` of a chain, the full backup first; returns its GTID position.
 
-    Uses the programs and the defaults file of `config`; `report` is told how far it is. Nothing stays when it fails. Raises BackupError for a chain
+    Uses the programs and the defaults file of `config`. Nothing stays when it fails. Raises BackupError for a chain
     that is none, for any backup that is not what its list says, or is not whole, CommandError when a program of
     MariaDB's fails, and OSError (`directory` exists already, the disk is full).
     """
-    chain, report = tuple(links), report or Logged()
+    chain = tuple(links)
     check([link.entry for link in chain])
     _check_space(chain, directory)
     directory.mkdir(mode=0o700)
     added = directory.with_name(directory.name + ".incremental")
     try:
-        contents = _unpack(config, chain[0], directory, report)
-        _prepare(config, directory, report)
+        contents = _unpack(config, chain[0], directory)
+        _prepare(config, directory)
         for link in chain[1:]:
             added.mkdir(mode=0o700)
-            contents = _unpack(config, link, added, report)
-            _prepare(config, directory, report, added)
+            contents = _unpack(config, link, added)
+            _prepare(config, directory, added)
             shutil.rmtree(added)
         _check_tables(contents, directory)
-        report.begin("write it to the disk")
         with process.step("write it to the disk"):
             process.sync_filesystem(directory)
     except BaseException:
@@ -96,14 +97,13 @@ def _plain_size(entry: Entry) -> int:
 # ---- unpacking
 
 
-def _unpack(config: Config, link: Link, folder: Path, report: Report) -> Contents:
+def _unpack(config: Config, link: Link, folder: Path) -> Contents:
     """Let mbstream write one backup's files into `folder`, which is empty, as they come."""
-    report.begin(f"unpack {link.entry.name}", _plain_size(link.entry), "unpacked")
     command = [config.program("mbstream"), "-x", "-C", str(folder), "--parallel=2"]
     with process.step(f"unpack {link.entry.name}"), tempfile.TemporaryFile() as words:
         with process.start(command, stdin=subprocess.PIPE, stderr=words) as child:
             try:
-                contents = _feed(link, child, report)
+                contents = _feed(link, child)
                 code = child.wait()
             except BaseException:
                 child.kill()
@@ -115,7 +115,7 @@ def _unpack(config: Config, link: Link, folder: Path, report: Report) -> Content
     return contents
 
 
-def _feed(link: Link, child: subprocess.Popen[bytes], report: Report) -> Contents | None:
+def _feed(link: Link, child: subprocess.Popen[bytes]) -> Contents | None:
     """Give the stream to mbstream, each piece once it was looked at; None when mbstream does not take it."""
     assert child.stdin is not None
     inspector = Inspector()
@@ -125,7 +125,6 @@ def _feed(link: Link, child: subprocess.Popen[bytes], report: Report) -> Content
             for piece in text:
                 inspector.feed(piece)
                 child.stdin.write(piece)
-                report(text.plain_size, text.size)
             child.stdin.close()
         except BrokenPipeError:
             return None
@@ -157,7 +156,7 @@ def _check_files(contents: Contents, folder: Path, entry: Entry) -> None:
 # ---- preparing
 
 
-def _prepare(config: Config, directory: Path, report: Report, added: Path | None = None) -> None:
+def _prepare(config: Config, directory: Path, added: Path | None = None) -> None:
     """Apply the redo log, of an incremental backup in `added` after its changed pages."""
     command = [
         config.program("mariadb-backup"),
@@ -168,7 +167,6 @@ def _prepare(config: Config, directory: Path, report: Report, added: Path | None
     if added:
         command.append(f"--incremental-dir={added}")
     attempt = f"prepare {directory}"
-    report.begin(attempt)
     with process.step(attempt):
         said = process.run(command, attempt).stderr
     if not tablespaces.is_completed(said):
