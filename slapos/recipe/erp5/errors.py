@@ -24,3 +24,7 @@ class BackupError(Error):
 
 class Busy(Error):
     """Somebody else is at it: another run of the same program holds the lock."""
+
+
+class Unreachable(Error):
+    """A server that we need does not answer, or breaks off: nothing but waiting and trying again helps."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The text of a dump that comes from anywhere, once: unpacked as its name says, and never more than there is room for."""
+"""The text of a dump that comes from anywhere: unpacked as its name says, and never more than there is room for."""
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, cast
+from typing import IO
 
 import zstandard
 
@@ -44,9 +44,7 @@ def _zstd(source: IO[bytes], name: str) -> Iterator[bytes]:
     """Of any number of frames, as pzstd makes."""
     decompressor = zstandard.ZstdDecompressor()
     try:
-        with decompressor.stream_reader(
-            cast(IO[bytes], source), read_size=CHUNK, read_across_frames=True, closefd=False
-        ) as reader:
+        with decompressor.stream_reader(source, read_size=CHUNK, read_across_frames=True, closefd=False) as reader:
             while piece := reader.read(CHUNK):
                 yield piece
     except zstandard.ZstdError as error:
