@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 import zstandard
 
@@ -15,7 +15,7 @@ from slapos.recipe.erp5.errors import BackupError
 
 CHUNK = 1 << 20
 LEVEL = 3
-_HEAD = 4096
+HEAD = 4096
 _TAIL = 1 << 16
 
 # What mariadb-dump 10.11 writes: the version near the beginning, the position just before the end (FACTS 3).
@@ -51,18 +51,24 @@ class Text:
 
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        self.head += chunk[: _HEAD - len(self.head)]
+        self.head += chunk[: HEAD - len(self.head)]
         self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
+
+
+class Readable(Protocol):
+    """Anything that gives the next bytes, at most so many, and none at its end."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Counted:
     """A file under way: size and sha256 of all that was written to or read from it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Readable) -> None:
         self.file, self.size, self.hash = file, 0, hashlib.sha256()
 
     def write(self, chunk: bytes) -> int:
-        self.file.write(chunk)
+        cast(IO[bytes], self.file).write(chunk)
         return self._count(chunk)
 
     def read(self, size: int) -> bytes:

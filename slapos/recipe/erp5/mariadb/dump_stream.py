@@ -3,19 +3,19 @@
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, cast
 
 import zstandard
 
 from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import space
-from slapos.recipe.erp5.mariadb.dump_file import CHUNK
+from slapos.recipe.erp5.mariadb.dump_file import CHUNK, Readable
 
 _GZIP = 16 + zlib.MAX_WBITS
 """The format that zlib is to expect: gzip alone."""
 
 
-def pieces(source: IO[bytes], name: str, limit: int) -> Iterator[bytes]:
+def pieces(source: Readable, name: str, limit: int) -> Iterator[bytes]:
     """The text of the dump `name` in pieces of at most CHUNK bytes; `source` is read to its end.
 
     Raises BackupError for what does not unpack, or has more than `limit` bytes, and what `source` raises.
@@ -31,27 +31,29 @@ def pieces(source: IO[bytes], name: str, limit: int) -> Iterator[bytes]:
         yield piece
 
 
-def _form(name: str) -> Callable[[IO[bytes], str], Iterator[bytes]]:
+def _form(name: str) -> Callable[[Readable, str], Iterator[bytes]]:
     return {"gz": _gzip, "zst": _zstd}.get(name.rpartition(".")[2], _plain)
 
 
-def _plain(source: IO[bytes], name: str) -> Iterator[bytes]:
+def _plain(source: Readable, name: str) -> Iterator[bytes]:
     while piece := source.read(CHUNK):
         yield piece
 
 
-def _zstd(source: IO[bytes], name: str) -> Iterator[bytes]:
+def _zstd(source: Readable, name: str) -> Iterator[bytes]:
     """Of any number of frames, as pzstd makes."""
     decompressor = zstandard.ZstdDecompressor()
     try:
-        with decompressor.stream_reader(source, read_size=CHUNK, read_across_frames=True, closefd=False) as reader:
+        with decompressor.stream_reader(
+            cast(IO[bytes], source), read_size=CHUNK, read_across_frames=True, closefd=False
+        ) as reader:
             while piece := reader.read(CHUNK):
                 yield piece
     except zstandard.ZstdError as error:
         raise BackupError(f"{name} does not unpack: {error}: take another backup") from error
 
 
-def _gzip(source: IO[bytes], name: str) -> Iterator[bytes]:
+def _gzip(source: Readable, name: str) -> Iterator[bytes]:
     """Of any number of members, as pigz makes; zeros that fill a block after the last one are none."""
     member = None
     try:

@@ -18,6 +18,9 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
 
+ADDED = ".incremental"
+"""Behind the name of a data directory: where its incremental backups are unpacked; a killed run may leave it."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -46,7 +49,7 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     check([link.entry for link in chain])
     _check_space(chain, directory)
     directory.mkdir(mode=0o700)
-    added = directory.with_name(directory.name + ".incremental")
+    added = directory.with_name(directory.name + ADDED)
     try:
         contents = _unpack(config, chain[0], directory)
         _prepare(config, directory)
