@@ -56,7 +56,7 @@ def test_a_line_without_a_total_and_with_what_is_written(clock, capsys):
     assert lines(capsys) == [
         "dumped 20.0 MiB, 1.9 MiB/s, compressed to 5.0 MiB",
         "dumped 21.0 MiB, 1.0 MiB/s, compressed to 5.2 MiB",
-        "dumped 60.0 MiB, 1.2 MiB/s, compressed to 15.0 MiB",
+        "dumped 60.0 MiB, 1.3 MiB/s, compressed to 15.0 MiB",
     ]
 
 
