@@ -32,7 +32,7 @@ from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import Entry
 from slapos.recipe.erp5.mariadb.progress import State
-from tests.service.backup_fixtures import DEADLINE, TOKEN, Partition, wait_until
+from tests.service.backup_fixtures import DEADLINE, ROOT, TOKEN, Partition, wait_until
 from tests.service.physical_fixtures import back_up, fill, listed
 
 PRIMARY = "mysql://replication_user:SQL-SECRET@127.0.0.1:20001"
@@ -80,7 +80,7 @@ class Site:
     """Serves a copy of a primary's offered backups below the token, and does wrong what a test asks for.
 
     `cuts` has, for a file's name, after how many bytes of each of its answers the connection is closed; `stall` is a
-    name of which nothing more comes after 1 MiB until the test ends; `ranges` tells whether Range is known.
+    name of which nothing more comes after 1 MiB; `ranges` tells whether Range is known.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -145,7 +145,7 @@ class Site:
         cut = cuts.pop(0) if cuts else len(body)
         with contextlib.suppress(OSError):
             if name == self.stall:
-                request.wfile.write(body[: 1 << 20])
+                request.wfile.write(b"" if begin else body[: 1 << 20])
                 request.wfile.flush()
                 self.ending.wait()
             request.wfile.write(body[:cut])
@@ -276,8 +276,9 @@ class Replica:
         (self.partition.folder / "outside.json").write_text(facts)
         command = (sys.executable, "-m", "tests.service.bootstrap_fixtures", self.partition.folder, str(pause))
         log = self.partition.folder / "var" / "log" / "install.log"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         with log.open("ab") as file:
-            child = self.partition.spawn(*command, stderr=file, start_new_session=True, **options)
+            child = self.partition.spawn(*command, stderr=file, start_new_session=True, env=environment, **options)
         return Program(child, log)
 
     def tell(self) -> None:

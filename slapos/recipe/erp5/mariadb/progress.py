@@ -132,6 +132,7 @@ class Progress:
         meter = self._meter
         meter(done, compressed)
         if meter.now - self._written >= WRITE_PERIOD:
+            self._written = meter.now
             self._change(done=done, rate=round(meter.rate))
 
     def failed(self, sentence: str) -> None:
@@ -144,6 +145,5 @@ class Progress:
 
     def _change(self, **values: object) -> None:
         self.state = dataclasses.replace(self.state, updated=times.text(self.now()), **values)  # type: ignore[arg-type]
-        self._written = self.clock()
         with contextlib.suppress(OSError):  # a disk that is full is no reason to end what may still succeed
             save(self.path, self.state)
