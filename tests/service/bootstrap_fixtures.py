@@ -47,12 +47,16 @@ QUESTIONS = (
 
 
 class Outside:
-    """What the rest of the project would say; `document` comes from a file for a program of its own."""
+    """What the rest of the project would say: `refused` has words for positions that are gone.
 
-    def __init__(self, version: str, refused: dict[str, str] | None = None, down: bool = False) -> None:
-        self.version, self.refused, self.down, self.asked = version, refused or {}, down, []  # type: ignore[var-annotated]
+    With `down` the primary does not answer; with `hangs` it does not answer the last question of a dump's bootstrap.
+    """
 
-    def join(self, config):
+    def __init__(self, version: str, refused: dict[str, str] | None = None, down: bool = False, hangs=False) -> None:
+        self.version, self.refused, self.down, self.hangs = version, refused or {}, down, hangs
+        self.asked: list[str] = []
+
+    def join(self, config, primary):
         pass
 
     def context(self, config, where):
@@ -64,6 +68,8 @@ class Outside:
         return self.version
 
     def can_follow(self, config, primary, gtid):
+        if self.hangs and self.asked:
+            signal.pause()
         self.asked.append(gtid)
         return self.refused.get(gtid, self.refused.get("*", ""))
 
@@ -284,7 +290,7 @@ class Replica:
     def tell(self) -> None:
         """Let the program see `outside` as it is now, from its next attempt on."""
         said = self.outside
-        facts = {"version": said.version, "refused": said.refused, "down": said.down}
+        facts = {"version": said.version, "refused": said.refused, "down": said.down, "hangs": said.hangs}
         new = self.partition.folder / "new.json"
         new.write_text(json.dumps(facts))
         new.rename(self.partition.folder / "outside.json")
