@@ -55,7 +55,7 @@ def test_sigterm_ends_it_and_leaves_nothing(primary, site, replica, kind):
     for stage in stages(primary, kind):
         program = replica.start()
         program.wait_for(f"step: {stage}" if not stage.startswith(("for", "whether")) else stage)
-        assert program.end() == 128 + signal.SIGTERM
+        assert program.end() == 128 + signal.SIGTERM, program.log.read_text()
         replica.assert_nothing_is_left()
         program.log.unlink()
 
@@ -83,7 +83,7 @@ def test_while_the_site_is_down_no_other_way_is_tried(site, replica):
     program = replica.start()
     sentence = f"{site.where} does not answer (Connection refused): see whether it runs, and the network"
     program.wait_for(f"error: {sentence}", 2)
-    assert program.end() == 128 + signal.SIGTERM
+    assert program.end() == 128 + signal.SIGTERM, program.log.read_text()
     assert "warning:" not in program.log.read_text()
     replica.assert_nothing_is_left()
     assert f"the next attempt is in 0.2 s; what {replica.partition.json} says by then counts" in program.lines()
@@ -150,7 +150,7 @@ def test_a_disk_that_fills_up(primary, site, replica):
     (error, *_) = [line for line in program.lines() if line.startswith("error: ")]
     assert re.match(rf"error: cannot unpack {primary.chain[0].name}: mbstream ", error)
     assert replica.state().error == error.removeprefix("error: ")
-    assert program.end() == 128 + signal.SIGTERM
+    assert program.end() == 128 + signal.SIGTERM, program.log.read_text()
     replica.assert_nothing_is_left()
     replica.start().wait()
     assert replica.answers() == primary.answers
@@ -170,5 +170,5 @@ def test_progress_while_nothing_comes(primary, site, replica):
         primary.chain[0].size,
         1,
     )
-    assert program.end() == 128 + signal.SIGTERM
+    assert program.end() == 128 + signal.SIGTERM, program.log.read_text()
     replica.assert_nothing_is_left()

@@ -5,6 +5,8 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb import live_receive, source, sql_replication
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap import Position
@@ -26,7 +28,7 @@ class Real:
         self._again = False
 
     def join(self, config: Config, primary: Primary) -> None:
-        """What we have does for the first attempt; after a failure it may be of an authority that is no longer there."""
+        """What we have does for the first attempt; after a failure it may be of an authority that is there no longer."""
         files = _files(config)
         if files is None:
             return

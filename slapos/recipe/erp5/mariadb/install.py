@@ -28,8 +28,8 @@ def install(
 ) -> None:
     """Make the new database `directory` as the partition's JSON file `path` says at each attempt.
 
-    `outside` is called at each attempt, for a replica alone. Raises ConfigurationError for a file that cannot be used from the
-    beginning, and whatever the making of an empty database does.
+    `outside` is called at each attempt, for a replica alone. Raises ConfigurationError for a file that cannot be used
+    from the beginning, and whatever the making of an empty database does.
     """
     os.umask(0o077)
     config = configuration.load(path)
