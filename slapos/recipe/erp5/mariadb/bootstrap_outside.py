@@ -28,7 +28,7 @@ class Real:
         self._again = False
 
     def join(self, config: Config, primary: Primary) -> None:
-        """What we have does for the first attempt; after a failure it may be of an authority that is there no longer."""
+        """What we have does for the first attempt; after a failure it may be of an authority that is gone."""
         files = _files(config)
         if files is None:
             return
