@@ -13,6 +13,7 @@ RECIPES = [
         "mariadb-check",
         "mariadb-replication",
         "mariadb-tls",
+        "mariadb-urls",
         "parameters",
         "port",
         "umask",

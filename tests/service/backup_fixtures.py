@@ -100,6 +100,7 @@ class Partition:
             "token": TOKEN,
             "caucased_port": self.caucased_port,
             "replication": None,
+            "replication_user": "replication_user",
         }
         self._render("mariadb.cnf", {**context, "port": self.port})
         self._render("mariadb.json", {**context, "port": self.port, "backup_port": self.backup_port})

@@ -102,6 +102,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
         binlog_expire_days=7,
         backup=Backup(LogicalBackup(True, "daily", 7), PhysicalBackup(False, "daily", 7, 6), max_rate=0),
         replication=None,
+        replication_user="replication_user",
         replicas_use_tls=True,
         caucased=Caucased("", ()),
     )

@@ -128,6 +128,7 @@ class Config:
     binlog_expire_days: int
     backup: Backup
     replication: Replication | None  # None: a primary is asked for
+    replication_user: str  # a replica's is its primary's
     replicas_use_tls: bool  # whether replicas on the IPv4 have to
     caucased: Caucased
 
