@@ -2,6 +2,7 @@
 """What we ask of a certificate authority over caucase's HTTP API, our own one or another; each answer is checked."""
 
 import contextlib
+import functools
 import http.client
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ NOT_FOUND, FULL = 404, 507
 
 @dataclass(frozen=True)
 class Trust:
-    """The certificates and the revocation lists of an authority, as PEM texts: one list for each certificate at least."""
+    """The certificates and the revocation lists of an authority, as PEM texts: a list for each certificate."""
 
     ca: str
     crl: str
@@ -46,10 +47,8 @@ class Trust:
 class Client(CaucaseClient):
     """caucase's client of the authority for services, with limits of time and size, which it has none of."""
 
-    HTTPConnection = staticmethod(lambda *words, **names: http.client.HTTPConnection(*words, timeout=TIMEOUT, **names))
-    HTTPSConnection = staticmethod(
-        lambda *words, **names: http.client.HTTPSConnection(*words, timeout=TIMEOUT, **names)
-    )
+    HTTPConnection = staticmethod(functools.partial(http.client.HTTPConnection, timeout=TIMEOUT))
+    HTTPSConnection = staticmethod(functools.partial(http.client.HTTPSConnection, timeout=TIMEOUT))
 
     def __init__(self, url: str, known: Sequence[str] = (), user_key: str | None = None) -> None:
         super().__init__(f"{url}/cas", [text.encode() for text in known], user_key)
@@ -130,9 +129,7 @@ def trust(
         return newest(usable, (*lists, *certificates.revocation_lists(given)), now)
 
 
-def newest(
-    authorities: Iterable[str], lists: Iterable[x509.CertificateRevocationList], now: datetime
-) -> Trust:
+def newest(authorities: Iterable[str], lists: Iterable[x509.CertificateRevocationList], now: datetime) -> Trust:
     """The authorities that are valid, and the newest list of each. Raises CertificateError when one is missing."""
     found = {text: certificates.certificates(text)[0] for text in authorities}
     valid = [one for one in found.values() if certificates.is_authority(one, now)]
@@ -189,12 +186,12 @@ def check_certificate(certificate: x509.Certificate, kind: Template, known: Trus
         raise CertificateError("the certificate is not signed by the authority that we know")
     if certificates.is_revoked(certificate, known.lists):
         raise CertificateError("the certificate is revoked")
-    if not 0 < certificates.life_left(certificate, now):
+    if certificates.life_left(certificate, now) <= 0:
         raise CertificateError(f"the certificate expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
 def renew(url: str, pair: Pair) -> str:
-    """A new key and certificate (PEM) that say what those of `pair` say, which has to be valid. Raises CertificateError."""
+    """A new key and certificate (PEM) that say what those of `pair`, still valid, do. Raises CertificateError."""
     with asking(url, "renew a certificate"), contextlib.closing(Client(url)) as client:
         key, certificate = client.renewCertificate(pair.certificate, pair.key, files.KEY_SIZE)
         return key.decode("ascii") + certificate.decode("ascii")
@@ -243,7 +240,7 @@ def issue(config: Config, kind: Template) -> str:
 
 
 def sign_listed(config: Config) -> int:
-    """Sign the waiting requests whose key is one of `caucased.csr-to-sign`, as replication clients; how many there were.
+    """Sign the waiting requests with a key of `caucased.csr-to-sign`, as replication clients; how many there were.
 
     Raises CertificateError.
     """

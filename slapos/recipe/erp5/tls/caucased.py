@@ -61,7 +61,7 @@ def run(path: Path) -> None:
 
 
 def _end_at_once() -> None:
-    """Nothing here has to be cleaned up, SQLite's transactions included; caucase's own end would wait for its clients."""
+    """Nothing has to be cleaned up, not even SQLite's transactions; caucase's own end would wait for its clients."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
 
@@ -138,7 +138,7 @@ def serve(config: Config, watch: "Watch") -> None:
     """Run caucased in this process, until a signal. Raises OSError when an address is in use."""
     from caucase import http
 
-    http.ThreadingWSGIServer = _server(http)  # type: ignore[misc]
+    http.ThreadingWSGIServer = _server(http)
     _end_at_once()
     with process.attempting(f"serve as a certificate authority at {own.netloc(config)}"):
         http.main(
@@ -190,7 +190,8 @@ def _server(http: Any) -> type:
 
         def get_request(self):
             if isinstance(self.socket, ssl.SSLSocket):
-                self.socket.do_handshake_on_connect = False  # it follows with the first read, in the client's thread
+                # The handshake follows with the first read, in the client's own thread.
+                self.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]
             connection, address = super().get_request()
             connection.settimeout(SILENCE)
             return connection, address

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads keys, certificates and revocation lists from PEM texts, and tells whether they belong together; pure functions."""
+"""Reads keys, certificates and revocation lists from PEM texts, and tells whether they belong together."""
 
 import hashlib
 import re
@@ -158,7 +158,7 @@ def is_authority(certificate: x509.Certificate, now: datetime) -> bool:
     return constraints.ca and signed and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
 
-def ips(certificate: x509.Certificate) -> frozenset[str]:
+def ips(certificate: x509.Certificate | x509.CertificateSigningRequest) -> frozenset[str]:
     """The IP addresses that a server's certificate is valid for."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -167,7 +167,7 @@ def ips(certificate: x509.Certificate) -> frozenset[str]:
     return frozenset(str(address) for address in names.get_values_for_type(x509.IPAddress))
 
 
-def common_name(certificate: x509.Certificate) -> str:
+def common_name(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:
     """The whole subject when it is a common name alone, otherwise what no name of ours is."""
     attributes = list(certificate.subject)
     alone = len(attributes) == 1 and attributes[0].oid == NameOID.COMMON_NAME

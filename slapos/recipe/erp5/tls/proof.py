@@ -14,7 +14,7 @@ _ANSWER = b"slapos replication answer v1\0"
 
 
 def request(password: str, challenge: str, nonce: str, public_key: bytes, subject: str) -> str:
-    """The replica's proof, in hexadecimal digits: this key (DER) asks for a certificate with this subject (RFC 4514)."""
+    """The replica's proof, in hexadecimal digits: this key (DER) asks for a certificate of this subject (RFC 4514)."""
     return _proof(password, _REQUEST, challenge.encode(), nonce.encode(), _digest(public_key), subject.encode())
 
 

@@ -67,8 +67,8 @@ class Signer:
         if config.caucased.external_url:
             raise Refused(
                 409,
-                f"this primary uses the certificate authority {own.url(config)}, where it cannot sign: give that URL as "
-                "replication.caucased-url, and have the request approved there",
+                f"this primary uses the certificate authority {own.url(config)}, where it cannot sign: give that URL "
+                "as replication.caucased-url, and have the request approved there",
             )
         key = self._proved(fields, config.secrets.replication_password)
         certificate = _sign(config, fields["csr"])
