@@ -13,7 +13,7 @@ from caucase.client import CaucaseClient, CaucaseHTTPError
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb.config import Caucased
-from slapos.recipe.erp5.tls import authority, caucased, certificates, files, own, renew, template
+from slapos.recipe.erp5.tls import authority, caucased, certificates, files, own, own_authority, renew, template
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import servers, tls_fixtures
 from tests.service.tls_fixtures import Authority
@@ -113,7 +113,7 @@ def test_who_fills_the_list_of_waiting_requests_stops_nobody(service, config, mo
     client = CaucaseClient(f"{url}/cas")
     kept = client.createCertificateSigningRequest(listed.encode())
     with pytest.raises(CaucaseHTTPError) as caught:
-        for _ in range(caucased.MOST_PENDING + 1):
+        for _ in range(own_authority.MOST_PENDING + 1):
             client.createCertificateSigningRequest(small_request())
     assert caught.value.args[0] == 507
     made = authority.sign(config, request(), template.CLIENT)
@@ -153,15 +153,15 @@ def test_a_restart_changes_nothing(service, config):
 
 
 def test_the_signing_user_is_made_anew_before_it_expires(config):
-    caucased.prepare(config, times.now())
+    own_authority.prepare(config, times.now())
     first = own.user(config).read_text()
     watch = caucased.Watch(config.path("etc", "mariadb.json"), config)
     later = times.now() + timedelta(days=63)
     assert watch.reason(times.now()) == ""
     assert watch.reason(later) == "the signing user's certificate is to be renewed"
-    caucased.prepare(config, times.now())
+    own_authority.prepare(config, times.now())
     assert own.user(config).read_text() == first
-    caucased.prepare(config, later)
+    own_authority.prepare(config, later)
     assert own.user(config).read_text() != first
     with tls_fixtures.authority(config):
         authority.issue(config, template.CLIENT)

@@ -57,14 +57,22 @@ class Client(CaucaseClient):
         with deadline(connection, DEADLINE):
             connection.request(method, self._path + url, body, headers or {})
             response = connection.getresponse()
-            content = response.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise CertificateError(f"it answers with more than {LARGEST} bytes")
+            content = body_of(response)
         if response.status == http.client.CREATED:
             return response.getheader("Location")
         if not 200 <= response.status < 300:
             raise CaucaseHTTPError(response.status, response.getheaders(), content[:200])
         return content
+
+
+def body_of(response: http.client.HTTPResponse) -> bytes:
+    """The whole body. Raises HTTPException when it is cut, ValueError when it is larger than LARGEST."""
+    content = response.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"more than {LARGEST} bytes")
+    if response.length:  # what is still to come: read() with a limit ends silently with the connection
+        raise http.client.IncompleteRead(content, response.length)
+    return content
 
 
 @contextlib.contextmanager

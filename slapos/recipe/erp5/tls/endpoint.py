@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slapos.recipe.erp5.errors import CertificateError
-from slapos.recipe.erp5.tls.authority import DEADLINE, LARGEST, TIMEOUT, deadline
+from slapos.recipe.erp5.tls import authority
 
 
 class Endpoint:
@@ -46,15 +46,14 @@ class Endpoint:
 
     def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes]:
         parts = urlsplit(self.base)
-        connection = http.client.HTTPSConnection(self.host, parts.port or 443, timeout=TIMEOUT, context=self.context)
+        connection = http.client.HTTPSConnection(
+            self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context
+        )
         headers = {"Content-Type": "application/json"} if content is not None else {}
-        with contextlib.closing(connection), deadline(connection, DEADLINE):
+        with contextlib.closing(connection), authority.deadline(connection, authority.DEADLINE):
             connection.request(method, parts.path.rstrip("/") + path, content, headers)
             response = connection.getresponse()
-            answer = response.read(LARGEST + 1)
-        if len(answer) > LARGEST:
-            raise ValueError(f"more than {LARGEST} bytes")
-        return response.status, answer
+            return response.status, authority.body_of(response)
 
 
 def unverified() -> ssl.SSLContext:
