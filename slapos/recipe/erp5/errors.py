@@ -24,3 +24,7 @@ class BackupError(Error):
 
 class Busy(Error):
     """Somebody else is at it: another run of the same program holds the lock."""
+
+
+class CertificateError(Error):
+    """A certificate, key or revocation list cannot be used, or an authority did not give one."""

@@ -410,6 +410,14 @@ def _identity(connection: Connection) -> Identity:
     )
 
 
+# ---- certificates
+
+
+def flush_ssl(connection: Connection) -> None:
+    """Read certificates, authorities and revocation lists anew, for new connections; enters no binary log."""
+    execute(connection, "FLUSH NO_WRITE_TO_BINLOG SSL")
+
+
 # ---- logs
 
 
