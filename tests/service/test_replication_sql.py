@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a primary says when it is asked as a replica asks: over TCP, with TLS or plain, and from where it can be followed."""
+"""What a primary says when it is asked as replicas ask: over TCP, with TLS or plain, whether they can follow it."""
 
 from collections.abc import Iterator
 

@@ -35,19 +35,22 @@ class AccessDenied(ServerError):
 # ---- connections, statements, quoting
 
 
-def connect(defaults_file: str | Path, socket: str | Path | None = None) -> Connection:
+def connect(defaults_file: str | Path, socket: str | Path | None = None, timeout: float | None = None) -> Connection:
     """An autocommitting connection as the [client] section of `defaults_file` says, through `socket` when given.
 
+    With `timeout` no step may take longer than so many seconds; without it only connecting is limited.
     Raises ServerError when there is no server, AccessDenied when it refuses the account, ConfigurationError when
     `defaults_file` cannot be used.
     """
-    options = {} if socket is None else {"unix_socket": str(socket)}
+    options: dict[str, object] = {} if socket is None else {"unix_socket": str(socket)}
+    if timeout is not None:
+        options |= {"read_timeout": timeout, "write_timeout": timeout}
     try:
         return pymysql.connect(
             read_default_file=str(defaults_file),
             charset="utf8mb4",
             autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT,
+            connect_timeout=timeout or CONNECT_TIMEOUT,
             ssl_disabled=True,  # on the machine itself; PyMySQL would use TLS wherever a server offers it
             **options,
         )
@@ -232,7 +235,8 @@ def create_account(connection: Connection, account: Account, hashed: str, requir
 
     `require` is empty, TLS (any connection with it), or the subject of a certificate, such as /CN=somebody.
     """
-    clause, values = "", (account.user, account.host, hashed)
+    clause = ""
+    values: tuple[str, ...] = (account.user, account.host, hashed)
     if require == TLS:
         clause = " REQUIRE SSL"
     elif require:

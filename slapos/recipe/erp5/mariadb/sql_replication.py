@@ -200,8 +200,9 @@ class Source:
 
 
 def sources(connection: Connection) -> tuple[Source, ...]:
-    """Where the server replicates from; none for a primary. Raises ServerError."""
-    return tuple(_source(row) for row in sql.rows(connection, "SHOW ALL SLAVES STATUS"))
+    """Where the server replicates from, our own connection first; none for a primary. Raises ServerError."""
+    found = [_source(row) for row in sql.rows(connection, "SHOW ALL SLAVES STATUS")]
+    return tuple(sorted(found, key=lambda source: source.name))
 
 
 def _source(row: dict[str, object]) -> Source:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
-from slapos.recipe.erp5.errors import ConfigurationError, ServerError
+from slapos.recipe.erp5.errors import Error
 from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 from slapos.recipe.erp5.mariadb.decide import SILENT
@@ -115,7 +115,7 @@ def probe(address: str, ask: Callable[[], sql_identity.Identity]) -> Answer:
         return Answer(address, identity=ask())
     except sql.AccessDenied as error:
         return Answer(address, error=str(error), refused=True)
-    except (ServerError, ConfigurationError) as error:
+    except Error as error:  # certificates that cannot be used, too
         return Answer(address, error=str(error))
 
 

@@ -200,7 +200,7 @@ def is_bootstrapping(state: progress.State | None) -> bool:
 
 def bootstrap(state: progress.State) -> Verdict:
     """How far a new replica is; bad as long as its last attempt has failed."""
-    method = f" from a {state.method} backup" if state.method in ("physical", "dump", "live") else ""
+    method = f" by {state.method}" if state.method else ""
     left = state.total - state.done
     end = f", done in {duration(timedelta(seconds=left / state.rate))}" if state.rate and left > 0 else ""
     moved = f", {progress.text(state.done, state.total, state.rate)}{end}" if state.done or state.total else ""
@@ -210,8 +210,9 @@ def bootstrap(state: progress.State) -> Verdict:
     return Verdict(
         False,
         (
-            f"the replica is not made yet, and the last of {state.attempts} attempts failed ({state.error}), expected "
-            f"one to succeed: remove that cause, it is tried again by itself; now {found.partition(': ')[2]}",
+            f"the replica is not made yet, and of {state.attempts} attempts the last one that ended failed "
+            f"({state.error}), expected one to succeed: remove that cause, as it is tried again by itself",
+            found,
         ),
     )
 
