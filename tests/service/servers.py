@@ -168,6 +168,7 @@ def service_context(config: Config) -> dict[str, str]:
         "data_directory": str(config.data_directory),
         "on_creation": f'{programs}/mariadb-create --config {json_file} --data-directory "$MARIADB_DATA_DIRECTORY"',
         "on_start": f"{programs}/mariadb-on-start --config {json_file}",
+        "options_file": str(config.server_options),
     }
 
 
@@ -311,6 +312,7 @@ def login(config: Config, user: str, password: str, database: str | None = None,
         database=database,
         port=config.network.port,
         charset="utf8mb4",
+        ssl_disabled=True,  # PyMySQL would use TLS wherever the server offers it
         **where,
     )
 

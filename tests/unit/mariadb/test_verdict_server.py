@@ -4,7 +4,7 @@
 import dataclasses
 
 from slapos.recipe.erp5.mariadb import verdict
-from slapos.recipe.erp5.mariadb.sql import Identity
+from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, ServerStatus
 
 OURS = Identity("10.11.19-MariaDB", 7, "/p/srv/mariadb", 20001, ("127.0.0.2",), True, False, 7300)
