@@ -28,3 +28,7 @@ class Busy(Error):
 
 class CertificateError(Error):
     """A certificate, key or revocation list cannot be used, or an authority did not give one."""
+
+
+class Unreachable(Error):
+    """A server that we need does not answer, or breaks off: nothing but waiting and trying again helps."""

@@ -14,6 +14,7 @@ from slapos.recipe.erp5.mariadb import chain, dump_file, making, manifest, rate,
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physical
+from slapos.recipe.erp5.mariadb.progress import Meter
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
 
 SECOND = timedelta(seconds=1)
@@ -154,7 +155,7 @@ def _stream(config: Config, path: Path, base: Entry | None) -> _Made:
             "copy the data directory",
             path,
             words,
-            making.Progress("copied"),
+            Meter("copied"),
             lambda stream: cast(IO[bytes], _Source(stream, inspector.feed, hold)),
         )
         said = making.content(words)

@@ -18,10 +18,16 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
 
+ADDED = ".incremental"
+"""Behind the name of a data directory: where its incremental backups are unpacked; a killed run may leave it."""
+
 
 @dataclass(frozen=True)
 class Link:
-    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes."""
+    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes.
+
+    The stream may tell how far it is: it is read to its end, and closed before the backup is prepared.
+    """
 
     entry: Entry
     open: Callable[[], AbstractContextManager[IO[bytes]]]
@@ -43,7 +49,7 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     check([link.entry for link in chain])
     _check_space(chain, directory)
     directory.mkdir(mode=0o700)
-    added = directory.with_name(directory.name + ".incremental")
+    added = directory.with_name(directory.name + ADDED)
     try:
         contents = _unpack(config, chain[0], directory)
         _prepare(config, directory)
@@ -115,14 +121,13 @@ def _unpack(config: Config, link: Link, folder: Path) -> Contents:
 def _feed(link: Link, child: subprocess.Popen[bytes]) -> Contents | None:
     """Give the stream to mbstream, each piece once it was looked at; None when mbstream does not take it."""
     assert child.stdin is not None
-    inspector, progress = Inspector(), making.Progress("unpacked")
+    inspector = Inspector()
     with link.open() as source:
         text = dump_file.Unpacked(source, link.entry.name, link.entry.size, _plain_size(link.entry))
         try:
             for piece in text:
                 inspector.feed(piece)
                 child.stdin.write(piece)
-                progress(text.plain_size, text.size)
             child.stdin.close()
         except BrokenPipeError:
             return None
