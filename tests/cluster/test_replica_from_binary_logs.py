@@ -7,7 +7,7 @@ from tests.cluster.replicas import accounts, assert_same_data, replica
 def test_databases_and_users_arrive_by_replication(node, either_source):
     with replica(node, "from-nothing", either_source) as copy:
         made = copy.bootstrapped()
-        assert (made["method"], made["gtid"]) == ("binary-logs", "")
+        assert (made["method"], made["gtid"]) == ("logs", "")
         copy.wait_for_row_of(either_source)
         assert_same_data(copy, either_source)
         ours = accounts(copy)

@@ -15,6 +15,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb.config import Caucased, Replication
 from slapos.recipe.erp5.tls import authority, certificates, endpoint, files, join, own, template
+from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import servers, tls_fixtures
 from tests.service.tls_fixtures import published
@@ -76,7 +77,7 @@ def test_the_password_gives_a_certificate_of_the_primarys_authority(primary, bet
     assert {path.stat().st_mode & 0o777 for path in upstream.folder.iterdir()} == {0o600}
     assert primary.secrets.replication_password not in json.dumps(between.seen)
     # And from now on everything is verified.
-    context = join.client_context(upstream)
+    context = client_context(upstream)
     assert endpoint.Endpoint(base, context).ask("GET", "/replication/challenge")[0] == 200
 
 
@@ -86,7 +87,7 @@ def test_afterwards_another_server_in_its_place_is_noticed(primary, between, con
     with tls_fixtures.endpoint(other):
         base = f"https://127.0.0.1:{other.network.backup_port}"
         with pytest.raises(CertificateError, match="certificate verify failed: unable to get local issuer certificate"):
-            endpoint.Endpoint(base, join.client_context(upstream)).ask("GET", "/replication/challenge")
+            endpoint.Endpoint(base, client_context(upstream)).ask("GET", "/replication/challenge")
 
 
 def test_a_wrong_password(primary, between, config):

@@ -5,8 +5,7 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from slapos.recipe.erp5.tls.context import client_context
-
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import live_receive, source, sql_replication
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap import Position
@@ -15,6 +14,7 @@ from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.source import Source
 from slapos.recipe.erp5.tls import join
+from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
 
 TIMEOUT = 30.0
@@ -29,8 +29,9 @@ class Real:
     """bootstrap.Outside, for real."""
 
     def join(self, config: Config) -> None:
-        if _files(config) and join.needs_join(config):
-            join.join(config)
+        files = _files(config)
+        if files and config.replication and join.needs_join(files, times.now()):
+            join.join(config, urls.parse(config.replication.primary_url))
 
     def context(self, config: Config, where: Source) -> ssl.SSLContext | None:
         """The primary's authority is the only one trusted, but for a plain dump that lies elsewhere."""

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The replica's side of the exchange: how it gets a certificate of its primary's authority, in `srv/tls/upstream`.
 
-join() is for the program that makes a replica and for the regular renewal; client_context() is for whoever talks to the
-primary afterwards: HTTPS and PyMySQL alike.
+join() is for the program that makes a replica and for the regular renewal; whoever talks to the primary afterwards, by
+HTTPS or PyMySQL, uses context.client_context().
 """
 
 import contextlib
 import json
 import secrets
-import ssl
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -59,21 +58,6 @@ def _read(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError as error:
         raise CertificateError(f"{path} is missing") from error
-
-
-def client_context(where: Files) -> ssl.SSLContext:
-    """TLS towards a server of the authority in `where`: its certificate has to be valid for the address, of that
-    authority, and not revoked; ours is shown. Raises CertificateError when the files cannot be used.
-    """
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(where.ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(where.crl)
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-        context.load_cert_chain(where.client)
-    except (ssl.SSLError, OSError) as error:
-        raise CertificateError(f"the certificates in {where.folder} cannot be used: {error}") from error
-    return context
 
 
 # ---- joining
