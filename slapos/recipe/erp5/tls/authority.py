@@ -228,7 +228,7 @@ def sign(config: Config, request: str, kind: Template) -> str:
 
     Raises CertificateError.
     """
-    url = own.url(config)
+    url = own.contact(config)
     with asking(url, "sign a certificate"), contextlib.closing(_signing(config)) as client:
         number = _hand_in(client, request, _wanted(config))
         client.createCertificate(number, template.to_sign(kind).encode())
@@ -252,7 +252,7 @@ def sign_listed(config: Config) -> int:
 
     Raises CertificateError.
     """
-    wanted, url = _wanted(config), own.url(config)
+    wanted, url = _wanted(config), own.contact(config)
     if not wanted or config.caucased.external_url:
         return 0
     with asking(url, "sign what caucased.csr-to-sign lists"), contextlib.closing(_signing(config)) as client:
@@ -274,7 +274,7 @@ def _wanted(config: Config) -> frozenset[bytes]:
 def _signing(config: Config) -> Client:
     if not own.user(config).exists():
         raise CertificateError(f"{own.user(config)} is missing, expected it to be made by the service mariadb-caucased")
-    return Client(own.url(config), user_key=str(own.user(config)))
+    return Client(own.contact(config), user_key=str(own.user(config)))
 
 
 def _hand_in(client: Client, request: str, wanted: frozenset[bytes]) -> int:

@@ -36,6 +36,11 @@ def netloc(config: Config, ip: str = "") -> str:
     return f"{bracketed(ip or addresses(config)[0])}:{config.network.caucased_port}"
 
 
+def contact(config: Config) -> str:
+    """The URL at which the partition's programs ask the authority: our own one at the IPv4 address, always there."""
+    return url(config, config.network.ipv4)
+
+
 def url(config: Config, ip: str = "") -> str:
     """The URL of the authority that is used, our own (at the address `ip` of ours) or an external one."""
     return config.caucased.external_url.rstrip("/") or f"http://{netloc(config, ip)}"

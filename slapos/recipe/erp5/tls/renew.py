@@ -119,7 +119,7 @@ class Run:
 
     def _own_trust(self) -> Trust:
         """The present certificates and lists of our authority, written where they changed."""
-        external, url = bool(self.config.caucased.external_url), own.url(self.config)
+        external, url = bool(self.config.caucased.external_url), own.contact(self.config)
         source = url if external else OWN
         old = self._old_trust() if join.record(self.where).get("caucased-url") == source else None
         if external:
@@ -146,7 +146,7 @@ class Run:
         if not self.config.caucased.external_url:
             new = authority.issue(self.config, kind)
         elif is_renewable(old, kind, known, self.now):
-            new = authority.renew(own.url(self.config), certificates.pair(old))
+            new = authority.renew(own.contact(self.config), certificates.pair(old))
         else:
             new = self._asked_for(path, kind)
         authority.check(new, kind, known, self.now)
@@ -156,7 +156,7 @@ class Run:
 
     def _asked_for(self, path: Path, kind: Template) -> str:
         """Key and certificate for a request that somebody approves at the external authority. Raises Pending."""
-        waiting, url = self.where.pending(path), own.url(self.config)
+        waiting, url = self.where.pending(path), own.contact(self.config)
         asked = join.waiting_request(waiting, kind)
         number, certificate = authority.obtain(url, asked)
         if not certificate:
