@@ -77,7 +77,7 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = PATIE
 
 def make_config(partition: Path, **changes: Any) -> Config:
     """A Config for a fresh partition in the folder `partition` (a short name: sockets), with its files and folders."""
-    for name in ("bin", "etc", "srv", "srv/backup", "tmp", "var", "var/log", "var/run"):
+    for name in ("bin", "etc", "srv", "srv/backup", "srv/kept", "tmp", "var", "var/log", "var/run"):
         (partition / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     config = Config(
         instance="test instance",

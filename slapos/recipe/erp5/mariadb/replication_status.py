@@ -120,7 +120,7 @@ def _wanted(config: Config) -> Wanted | None:
 
 def _own(config: Config) -> tuple[Own | None, str]:
     try:
-        with sql.connect(config.defaults_file, timeout=TIMEOUT) as connection:
+        with sql.connect(config.defaults_file, config.socket, TIMEOUT) as connection:
             return Own(
                 sources=sql_replication.sources(connection),
                 facts=sql_replication.server_facts(connection),

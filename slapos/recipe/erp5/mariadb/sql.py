@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
-from pymysql.connections import Connection
+from pymysql.connections import Connection, MysqlPacket
 from pymysql.constants import ER
 from pymysql.cursors import Cursor, DictCursor
 
@@ -30,6 +30,24 @@ DENIALS = (ER.ACCESS_DENIED_ERROR, 1698, 4151, 1862, 1820)
 
 class AccessDenied(ServerError):
     """There is a server, and it refuses this account or its password."""
+
+
+class _Refuse:
+    """Ends a login by a method that gives the password away."""
+
+    def __init__(self, connection: Connection) -> None:
+        pass
+
+    def authenticate(self, packet: MysqlPacket) -> MysqlPacket:
+        raise pymysql.err.OperationalError(
+            2059, "the server asks for the password in a form that others could read, expected mysql_native_password"
+        )
+
+
+SAFE_LOGIN = dict.fromkeys(
+    ("mysql_clear_password", "mysql_old_password", "dialog", "sha256_password", "caching_sha2_password"), _Refuse
+)
+"""PyMySQL's auth_plugin_map for servers that may be others than they should: whoever answers can ask for any method."""
 
 
 # ---- connections, statements, quoting

@@ -24,23 +24,8 @@ CONNECT_RETRY = 10
 HEARTBEAT = 5
 """Seconds after which an idle primary gives a sign of life; `slave-net-timeout` in mariadb.cnf is 30."""
 
-# What would hand the password itself, or something that it can be guessed from, to whoever claims to be the primary.
-_UNSAFE_PLUGINS = ("mysql_clear_password", "mysql_old_password", "dialog", "sha256_password", "caching_sha2_password")
-
 
 # ---- a primary, asked from afar
-
-
-class _Refuse:
-    """Ends a login by a method that gives the password away."""
-
-    def __init__(self, connection: Connection) -> None:
-        pass
-
-    def authenticate(self, packet: MysqlPacket) -> MysqlPacket:
-        raise pymysql.err.OperationalError(
-            2059, "the server asks for the password in a form that others could read, expected mysql_native_password"
-        )
 
 
 def connect_primary(primary: Primary, files: Files | None, timeout: float) -> Connection:
@@ -65,7 +50,7 @@ def connect_primary(primary: Primary, files: Files | None, timeout: float) -> Co
             connect_timeout=timeout,
             read_timeout=timeout,
             write_timeout=timeout,
-            auth_plugin_map=dict.fromkeys(_UNSAFE_PLUGINS, _Refuse),
+            auth_plugin_map=sql.SAFE_LOGIN,
         )
     except (pymysql.MySQLError, OSError) as error:
         raise sql.failure(f"cannot connect to MariaDB on {primary.address}", error) from error

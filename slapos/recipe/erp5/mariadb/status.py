@@ -12,12 +12,12 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
-from slapos.recipe.erp5.errors import Error
+from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 from slapos.recipe.erp5.mariadb.decide import SILENT
 from slapos.recipe.erp5.mariadb.store import Store
-from slapos.recipe.erp5.tls.context import client_context
+from slapos.recipe.erp5.tls.context import anonymous_context
 from slapos.recipe.erp5.tls.files import Files
 
 CLOCK = timedelta(minutes=5)
@@ -115,7 +115,7 @@ def probe(address: str, ask: Callable[[], sql_identity.Identity]) -> Answer:
         return Answer(address, identity=ask())
     except sql.AccessDenied as error:
         return Answer(address, error=str(error), refused=True)
-    except Error as error:  # certificates that cannot be used, too
+    except ServerError as error:
         return Answer(address, error=str(error))
 
 
@@ -132,8 +132,9 @@ def _ask_tcp(config: Config, host: str) -> sql_identity.Identity:
         port=config.network.port,
         user=REPLICATION_USER,
         password=config.secrets.replication_password,
-        # With our own certificate, which is a replication client's: the account may require one.
-        ssl=client_context(Files(config.tls)),
+        # The account may require a replication client's certificate, and ours is one.
+        ssl=anonymous_context(Files(config.tls)),
+        auth_plugin_map=sql.SAFE_LOGIN,
     )
 
 

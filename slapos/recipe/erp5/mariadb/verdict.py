@@ -126,12 +126,6 @@ def _network_problems(status: ServerStatus, answer: Answer) -> Iterator[str]:
             f"{what} {answer.address} ({answer.error}), expected {_ours(status)}, which {_listening(status)}: "
             "stop what holds the port if something does, and restart the service"
         )
-    elif "certificate" in answer.error:
-        yield (
-            f"the server on {answer.address} and the files in srv/tls do not fit together ({answer.error}), expected a "
-            "certificate of our authority: wait a minute, as mariadb-control makes the server read new ones, and if "
-            "that does not help read the promise mariadb-certificates"
-        )
     elif not answer.refused:
         yield (
             f"no server answers on {answer.address} ({answer.error}), expected {_ours(status)}, which answers on its "

@@ -24,3 +24,17 @@ def client_context(files: Files) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def anonymous_context(files: Files) -> ssl.SSLContext | None:
+    """A context that presents `files.client` to whoever answers; None when there is no such certificate.
+
+    For asking who a server is, where nothing is said that matters.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        context.load_cert_chain(str(files.client))
+    except (OSError, ssl.SSLError):
+        return None
+    return context
