@@ -47,12 +47,16 @@ QUESTIONS = (
 
 
 class Outside:
-    """What the rest of the project would say; `document` comes from a file for a program of its own."""
+    """What the rest of the project would say: `refused` has words for positions that are gone.
 
-    def __init__(self, version: str, refused: dict[str, str] | None = None, down: bool = False) -> None:
-        self.version, self.refused, self.down, self.asked = version, refused or {}, down, []  # type: ignore[var-annotated]
+    With `down` the primary does not answer; with `hangs` it does not answer the last question of a dump's bootstrap.
+    """
 
-    def join(self, config):
+    def __init__(self, version: str, refused: dict[str, str] | None = None, down: bool = False, hangs=False) -> None:
+        self.version, self.refused, self.down, self.hangs = version, refused or {}, down, hangs
+        self.asked: list[str] = []
+
+    def join(self, config, primary):
         pass
 
     def context(self, config, where):
@@ -64,6 +68,8 @@ class Outside:
         return self.version
 
     def can_follow(self, config, primary, gtid):
+        if self.hangs and self.asked:
+            signal.pause()
         self.asked.append(gtid)
         return self.refused.get(gtid, self.refused.get("*", ""))
 
@@ -98,6 +104,10 @@ class Site:
 
             def log_message(self, *_):
                 pass
+
+            def handle(self):
+                with contextlib.suppress(ConnectionError):  # who asked was killed
+                    super().handle()
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -270,10 +280,7 @@ class Replica:
 
     def start(self, pause: float = 0.2, **options) -> "Program":
         """The program mariadb-install with short pauses, and `outside` as it is now."""
-        facts = json.dumps(
-            {"version": self.outside.version, "refused": self.outside.refused, "down": self.outside.down}
-        )
-        (self.partition.folder / "outside.json").write_text(facts)
+        self.tell()
         command = (sys.executable, "-m", "tests.service.bootstrap_fixtures", self.partition.folder, str(pause))
         log = self.partition.folder / "var" / "log" / "install.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -284,7 +291,7 @@ class Replica:
     def tell(self) -> None:
         """Let the program see `outside` as it is now, from its next attempt on."""
         said = self.outside
-        facts = {"version": said.version, "refused": said.refused, "down": said.down}
+        facts = {"version": said.version, "refused": said.refused, "down": said.down, "hangs": said.hangs}
         new = self.partition.folder / "new.json"
         new.write_text(json.dumps(facts))
         new.rename(self.partition.folder / "outside.json")

@@ -47,7 +47,7 @@ class Position:
 class Outside(Protocol):
     """What a bootstrap needs of others: bootstrap_outside.py, or what a test puts in its place."""
 
-    def join(self, config: Config) -> None:
+    def join(self, config: Config, primary: Primary) -> None:
         """Have the certificates of a replication client, when they are needed. Raises Error."""
 
     def context(self, config: Config, where: Source) -> ssl.SSLContext | None:
@@ -113,7 +113,7 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
     """What the primary and the bootstrap URL have. Raises Error."""
     where = source.parse_bootstrap_url(replication.bootstrap_url) if replication.bootstrap_url else None
     with _stage(progress, "have a certificate"):
-        outside.join(config)
+        outside.join(config, primary)
     with _stage(progress, f"ask {primary.address}"):
         theirs = outside.primary_version(config, primary)
     listed = None

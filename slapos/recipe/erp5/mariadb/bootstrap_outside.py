@@ -5,7 +5,8 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb import live_receive, source, sql_replication
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap import Position
@@ -14,24 +15,35 @@ from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.source import Source
 from slapos.recipe.erp5.tls import join
-from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
 
 TIMEOUT = 30.0
 """Seconds that each step of a conversation with the primary may take."""
 
 
-def _files(config: Config) -> Files | None:
-    return Files(config.tls).upstream if config.replication and config.replication.replicate_with_tls else None
-
-
 class Real:
     """bootstrap.Outside, for real."""
 
-    def join(self, config: Config) -> None:
+    def __init__(self) -> None:
+        self._again = False
+
+    def join(self, config: Config, primary: Primary) -> None:
+        """What we have does for the first attempt; after a failure it may be of an authority that is gone."""
         files = _files(config)
-        if files and config.replication and join.needs_join(files, times.now()):
-            join.join(config, urls.parse(config.replication.primary_url))
+        if files is None:
+            return
+        reason, again = join.needs_join(files, times.now()), self._again and primary.endpoint
+        self._again = True
+        if not reason and not again:
+            return
+        if reason:
+            process.log(f"step: join the authority of {primary.address}: {reason}")
+        try:
+            join.join(config, primary)
+        except CertificateError as error:
+            if reason:
+                raise
+            process.log(f"warning: {error}; the certificate from before is used")
 
     def context(self, config: Config, where: Source) -> ssl.SSLContext | None:
         """The primary's authority is the only one trusted, but for a plain dump that lies elsewhere."""
@@ -40,7 +52,7 @@ class Real:
         files = _files(config)
         if files is None or (where.kind == source.PLAIN and not self._is_primary(config, where)):
             return ssl.create_default_context()
-        return client_context(files)
+        return join.client_context(files)
 
     def _is_primary(self, config: Config, where: Source) -> bool:
         assert config.replication
@@ -69,3 +81,8 @@ class Real:
         with live_receive.open_live(where.where + where.path, self.context(config, where)) as response:
             received = live_receive.receive(config, response, directory, tell)
         return Position(received.gtid, received.server_version)
+
+
+def _files(config: Config) -> Files | None:
+    """Where the certificates of a replication client are; None when TLS is off."""
+    return Files(config.tls).upstream if config.replication and config.replication.replicate_with_tls else None

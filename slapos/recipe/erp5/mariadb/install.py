@@ -5,6 +5,7 @@ It never ends because something failed: the service would end with it, and be pr
 """
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -27,8 +28,8 @@ def install(
 ) -> None:
     """Make the new database `directory` as the partition's JSON file `path` says at each attempt.
 
-    `outside` is called for a replica alone. Raises ConfigurationError for a file that cannot be used from the
-    beginning, and whatever the making of an empty database does.
+    `outside` is called at each attempt, for a replica alone. Raises ConfigurationError for a file that cannot be used
+    from the beginning, and whatever the making of an empty database does.
     """
     os.umask(0o077)
     config = configuration.load(path)
@@ -62,6 +63,7 @@ def _again(path: Path, before: Config) -> Config:
         return before
 
 
+@functools.cache
 def _real() -> Outside:
     # Here, as an empty database needs none of it.
     from slapos.recipe.erp5.mariadb.bootstrap_outside import Real
