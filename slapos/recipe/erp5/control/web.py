@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What mariadb-control answers on its Unix socket, to nginx alone: a route here is reached by what nginx.conf.in allows.
+"""What mariadb-control answers on its Unix socket, to nginx alone: what reaches which route is up to nginx.conf.in.
 
-To add a page, add a rule to RULES and a method of its name to Application.
+To add a page, add a rule to ROUTES and a method of its name to Application.
 """
 
 import contextlib
+import importlib
 import json
 import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -33,10 +34,13 @@ AT_ONCE = 8
 RETRY_AFTER = 60
 """Seconds after which somebody who found a backup under way should ask again."""
 
-RULES = (
-    Rule("/replication/challenge", methods=["GET"], endpoint="challenge"),
-    Rule("/replication/certificate", methods=["POST"], endpoint="certificate"),
-    Rule("/live", methods=["POST"], endpoint="live"),
+ROUTES = Map(
+    [
+        Rule("/replication/challenge", methods=["GET"], endpoint="challenge"),
+        Rule("/replication/certificate", methods=["POST"], endpoint="certificate"),
+        Rule("/live", methods=["POST"], endpoint="live"),
+    ],
+    merge_slashes=False,
 )
 
 
@@ -56,7 +60,7 @@ class Application:
 
     def __init__(self, path: Path, make_signer: Callable[[Path], Signer]) -> None:
         self.path, self._make_signer = path, make_signer
-        self._routes, self._made, self._signers = Map(RULES, merge_slashes=False), threading.Lock(), list[Signer]()
+        self._made, self._signers = threading.Lock(), list[Signer]()
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         return self.answer(Request(environ, populate_request=False))(environ, start_response)
@@ -65,7 +69,7 @@ class Application:
         """One request's answer: whatever goes wrong is a sentence in JSON."""
         request.max_content_length = LARGEST_BODY
         try:
-            endpoint, values = self._routes.bind_to_environ(request.environ).match()
+            endpoint, values = ROUTES.bind_to_environ(request.environ).match()
             return getattr(self, endpoint)(request, **values)
         except HTTPException as error:
             return refusal(error.code or 500, error.description or error.name)
@@ -177,7 +181,7 @@ class Server(ThreadedWSGIServer):
         while not self._is_stopped:
             self.handle_request()
 
-    def verify_request(self, request: socket.socket, client_address: object) -> bool:
+    def verify_request(self, request: Any, client_address: object) -> bool:
         """Whether there is room for one more; nobody waits in vain, as nginx then says 502 itself."""
         with self._lock:
             if len(self._connections) >= AT_ONCE:
@@ -185,7 +189,7 @@ class Server(ThreadedWSGIServer):
             self._connections.add(request)
             return True
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Any) -> None:
         with self._lock:
             self._connections.discard(request)
         super().shutdown_request(request)
@@ -212,7 +216,7 @@ class Door:
     """The server as mariadb-control keeps it: open from the first moment that it can be."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._server = path, None
+        self.path, self._server = path, cast(Server | None, None)
 
     def open(self) -> None:
         """Listen, unless it does. Raises Error and OSError: to be tried again."""
@@ -225,6 +229,5 @@ class Door:
 
 
 def _signer(path: Path) -> Signer:
-    from slapos.recipe.erp5.tls import signer  # with all that cryptography needs
-
+    signer = importlib.import_module("slapos.recipe.erp5.tls.signer")  # with all that cryptography needs
     return signer.Signer(configuration.load(path))

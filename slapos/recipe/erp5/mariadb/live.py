@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sends a copy of the data directory while mariadb-backup makes it, with no file in between: a replica's quickest start.
+"""Sends a copy of the data directory while mariadb-backup makes it, with no file in between.
 
 A live copy is a sequence of frames, each a length (32 bits, big-endian) and so many bytes: first what is coming (JSON),
 then pieces of an xbstream, a frame of length 0, and last (JSON) whether all of that is good. A stream without this last
-frame is no copy. The length STILL_HERE has no bytes behind it: it only says that the sender lives, where it has to wait.
+frame is no copy. The length STILL_HERE has no bytes behind it: it says that the sender lives, where it has to wait.
 """
 
 import contextlib

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, Protocol
 from urllib.parse import urlsplit
 
-from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
 from slapos.recipe.erp5.mariadb import decide, physical, physical_restore, primary, space, upgrade
 from slapos.recipe.erp5.mariadb.config import Config
@@ -204,7 +203,9 @@ class _Frames:
         while (length := LENGTH.unpack(self._exactly(LENGTH.size))[0]) == STILL_HERE:
             pass
         if length > LARGEST:
-            raise BackupError(f"what comes has a frame of {length} bytes, expected at most {LARGEST}: is it our sender?")
+            raise BackupError(
+                f"what comes has a frame of {length} bytes, expected at most {LARGEST}: is it our sender?"
+            )
         return self._exactly(length)
 
     def _exactly(self, size: int) -> memoryview:
@@ -223,6 +224,7 @@ class _Frames:
         except TimeoutError as error:
             raise BackupError(f"the sender has said nothing for {TIMEOUT:g} s: is it still there?") from error
         except (OSError, http.client.HTTPException) as error:
+            received = space.size_text(self._size)
             raise BackupError(
-                f"the connection broke after {space.size_text(self._size)} of the live copy: {_reason(error)}: try again"
+                f"the connection broke after {received} of the live copy: {_reason(error)}: try again"
             ) from error
