@@ -14,7 +14,7 @@ from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.mariadb import sql
 from slapos.recipe.erp5.tls import JOB, join, renew, status, verdict
 from slapos.recipe.erp5.tls.files import Files
-from tests.service import servers, tls_fixtures
+from tests.service import tls_fixtures
 from tests.service.test_tls_join import by_hand
 
 

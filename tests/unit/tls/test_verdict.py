@@ -129,8 +129,8 @@ def test_waiting_for_somebody():
 def test_a_list_that_is_not_renewed():
     assert problem(lists=(dataclasses.replace(LIST, left=0.2),)) == (
         "the revocation list crl.pem expires at 2026-12-21T12:00:00Z (20% of its life is left), expected a newer one "
-        "of its authority, as nobody is let in by one that expired: see that the authority runs and can be reached, and "
-        "read the log of the service mariadb-control"
+        "of its authority, as nobody is let in by one that expired: see that the authority runs and can be reached, "
+        "and read the log of the service mariadb-control"
     )
     assert problem(lists=(Item("crl.pem", URL, error="it is missing"),)) == (
         "crl.pem cannot be used (it is missing), expected a revocation list: read the log of the service "

@@ -176,15 +176,14 @@ class Run:
     def _upstream(self) -> None:
         upstream = self.where.upstream
         url = join.record(upstream).get("caucased-url", "")
-        unusable = join.needs_join(upstream, self.now)
-        if unusable or not url:
-            self._join_again(unusable or "its authority is not noted")
+        try:
+            old, text = join.read_trust(upstream), join.read(upstream.client)
+        except CertificateError as error:
+            self._join_again(str(error))
             return
-        old = join.read_trust(upstream)
         known = authority.trust(url, *_parts(old), self.now)
         _replace(upstream.ca, known.ca)
         _replace(upstream.crl, known.crl)
-        text = upstream.client.read_text()
         reason = due(text, template.CLIENT, known, self.now)
         if reason and not is_renewable(text, template.CLIENT, known, self.now):
             self._join_again(reason)
