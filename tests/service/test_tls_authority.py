@@ -8,6 +8,7 @@ import stat
 from datetime import timedelta
 
 import pytest
+from caucase import utils
 from caucase.client import CaucaseClient, CaucaseHTTPError
 
 from slapos.recipe.erp5 import times
@@ -165,6 +166,27 @@ def test_the_signing_user_is_made_anew_before_it_expires(config):
     assert own.user(config).read_text() != first
     with tls_fixtures.authority(config):
         authority.issue(config, template.CLIENT)
+
+
+def test_who_knows_an_old_certificate_of_it_learns_the_new_one(config, monkeypatch):
+    """A rollover: 200 days after its beginning the authority has a second certificate, proved by the first."""
+    past = times.now() - timedelta(days=200)
+    with monkeypatch.context() as patched:
+        patched.setattr(utils, "utcnow", lambda: past)
+        own_authority.prepare(config, past)
+    (old,) = authority.own_certificates(config)
+    with tls_fixtures.authority(config):
+        both = authority.own_certificates(config)
+        assert len(both) == 2 and both[0] == old
+        known = authority.trust(own.url(config), [old], (), times.now())
+        assert known.authorities == both
+        assert len(known.lists) == 2
+        text = authority.issue(config, template.CLIENT)
+        authority.check(text, template.CLIENT, known, times.now())
+        # Until everybody knows the second one, the first one signs.
+        assert certificates.issuer(certificates.pair(text).certificate, [old])
+        with pytest.raises(CertificateError, match="each certificate of it that we know has expired"):
+            authority.trust(own.url(config), [old], (), times.now() + timedelta(days=180))
 
 
 def test_it_listens_on_both_addresses(make_partition):

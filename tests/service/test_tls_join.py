@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import threading
+from datetime import timedelta
 
 import pytest
 from caucase.client import CaucaseClient
@@ -240,6 +241,27 @@ def test_something_else_in_its_place(primary, between, config):
         f"the primary's endpoint {base} answers with HTTP status 200 and no JSON object, expected the endpoint of a "
         "MariaDB partition: compare replication.primary-url with what the primary publishes"
     )
+
+
+def test_an_expired_revocation_list_is_fetched_and_the_certificate_kept(primary, between, config, upstream):
+    join.join(config, published(primary))
+    later = times.now() + timedelta(days=31)
+    assert join.needs_join(upstream, later) == "the revocation list has expired"
+    client = upstream.client.read_text()
+    join.join(config, published(primary))
+    assert len(between.seen) == 1
+    assert upstream.client.read_text() == client
+
+
+def test_another_primary_gives_another_certificate(primary, between, config, upstream, make_partition):
+    join.join(config, published(primary))
+    other = make_partition()
+    with tls_fixtures.authority(other):
+        assert tls_fixtures.renew_now(other) == 0
+        with tls_fixtures.endpoint(other):
+            join.join(config, published(other))
+    assert upstream.ca.read_text() == Files(other.tls).ca.read_text()
+    assert join.needs_join(upstream, times.now()) == ""
 
 
 # ---- by hand

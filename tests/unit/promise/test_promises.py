@@ -15,13 +15,22 @@ from slapos.recipe.erp5.mariadb import status, verdict
 from slapos.recipe.erp5.promise import (
     mariadb_accounts,
     mariadb_backup,
+    mariadb_certificates,
     mariadb_disk,
     mariadb_replication,
     mariadb_server,
 )
+from slapos.recipe.erp5.tls import files
 from tests.unit.mariadb import partition
 
-ALL = [mariadb_accounts, mariadb_backup, mariadb_disk, mariadb_replication, mariadb_server]
+ALL = [
+    mariadb_accounts,
+    mariadb_backup,
+    mariadb_certificates,
+    mariadb_disk,
+    mariadb_replication,
+    mariadb_server,
+]
 
 
 def dashed(value):
@@ -126,4 +135,20 @@ def test_replication(tmp_path, config):
         f"replication cannot be judged, as no server answers on {config.socket} (cannot connect to MariaDB: "
         "Can't connect to MySQL server on 'localhost' ([Errno 2] No such file or directory) (2003)), expected one: the "
         "promise mariadb-server says what to do"
+    )
+
+
+def test_certificates(tmp_path, config):
+    files.ensure(config.tls, ["127.0.0.2"])
+    result = run(tmp_path, mariadb_certificates, config)
+    assert not result.hasFailed()
+    assert result.message == (
+        "the certificates are placeholders until the authority has answered, which takes some minutes at most"
+    )
+    config.tls.joinpath("server.pem").write_text("")
+    result = run(tmp_path, mariadb_certificates, config)
+    assert result.hasFailed()
+    assert result.message == (
+        "server.pem cannot be used (it holds no private key with its certificate), expected a key with its "
+        "certificate, which the renewal puts there: read the log of the service mariadb-control"
     )

@@ -131,7 +131,10 @@ def trust(
                 usable = [client.getCACertificate().decode("ascii")]
                 client._ca_crt_pem_list = [usable[0].encode()]
             if not usable:
-                raise CertificateError("each certificate of it that we know has expired, expected one that is valid")
+                raise CertificateError(
+                    "each certificate of it that we know has expired, expected one that is valid: remove "
+                    "authority.json beside ca.pem to take the authority at its word once more"
+                )
             usable += [text.decode("ascii") for text in client.getCACertificateChain()]
             given = "".join(text.decode("ascii") for text in client.getCertificateRevocationListList())
         return newest(usable, (*lists, *certificates.revocation_lists(given)), now)

@@ -38,22 +38,24 @@ def needs_join(upstream: Files, now: datetime) -> str:
     """Why the files of `upstream` (Files(config.tls).upstream) are of no use to connect with; empty when they are."""
     try:
         known = read_trust(upstream)
-        authority.check(_read(upstream.client), template.CLIENT, known, now)
+        authority.check(read(upstream.client), template.CLIENT, known, now)
     except CertificateError as error:
         return str(error)
-    return ""
+    over = any(certificates.list_life_left(one, now) <= 0 for one in known.lists)
+    return "the revocation list has expired" if over else ""
 
 
 def read_trust(where: Files) -> Trust:
     """The authority and its revocation lists as they lie there. Raises CertificateError."""
-    known = Trust(_read(where.ca), _read(where.crl))
+    known = Trust(read(where.ca), read(where.crl))
     for one in known.lists:
         if certificates.list_issuer(one, known.authorities) is None:
             raise CertificateError(f"{where.crl} is not of the authority in {where.ca}")
     return known
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """The text of a file. Raises CertificateError when it is missing."""
     try:
         return path.read_text()
     except FileNotFoundError as error:
@@ -71,6 +73,8 @@ def join(config: Config, primary: Primary, clock: Callable[[], datetime] = times
     has approved the request. Nothing is written unless all of it is good.
     """
     url = config.replication.caucased_url.rstrip("/") if config.replication else ""
+    if _refreshed(config, primary, clock):
+        return
     if primary.endpoint:
         try:
             _by_proof(config, primary, clock)
@@ -85,6 +89,22 @@ def join(config: Config, primary: Primary, clock: Callable[[], datetime] = times
             "primary publishes; or give replication.caucased-url to have a certificate approved by hand"
         )
     _by_hand(config, url, clock)
+
+
+def _refreshed(config: Config, primary: Primary, clock: Callable[[], datetime]) -> bool:
+    """Whether our certificate of this primary is good but for its revocation lists, which are fetched anew."""
+    upstream = Files(config.tls).upstream
+    noted = record(upstream)
+    if not noted.get("caucased-url") or noted.get("endpoint") != primary.endpoint:
+        return False
+    try:
+        old, client = read_trust(upstream), read(upstream.client)
+        known = authority.trust(noted["caucased-url"], old.authorities, old.lists, clock())
+        authority.check(client, template.CLIENT, known, clock())
+    except CertificateError:
+        return False
+    write(config, known, client, noted)
+    return True
 
 
 def _by_proof(config: Config, primary: Primary, clock: Callable[[], datetime]) -> None:

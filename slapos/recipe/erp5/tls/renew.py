@@ -20,7 +20,7 @@ from slapos.recipe.erp5.errors import Busy, CertificateError, Error, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import logs, primary, sql
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.tls import authority, certificates, join, own, template
+from slapos.recipe.erp5.tls import authority, certificates, join, own, status, template
 from slapos.recipe.erp5.tls.authority import Trust
 from slapos.recipe.erp5.tls.certificates import RENEW_UNDER
 from slapos.recipe.erp5.tls.files import Files
@@ -100,7 +100,7 @@ class Run:
             for path, kind in ((self.where.server, template.server(self.config)), (self.where.client, template.CLIENT)):
                 self._part(partial(self._own_pair, path, kind, known))
             self._part(self._sign_listed)
-        if self._follows_with_tls():
+        if status.follows_with_tls(self.config):
             self._part(self._upstream)
         self._part(partial(load, self.config))
         return 1 if self.failed else 0
@@ -173,29 +173,17 @@ class Run:
 
     # -- the primary's authority
 
-    def _follows_with_tls(self) -> bool:
-        """Whether the database is a replica that has a certificate of its primary's authority, or should have one."""
-        wanted = self.config.replication is not None and self.config.replication.replicate_with_tls
-        if not (wanted or self.where.upstream.client.exists()):
-            return False
-        try:
-            with sql.connect(self.config.defaults_file) as connection:
-                return sql.is_replica(connection)
-        except Error:
-            return False  # no server: whoever is making one joins by itself, and a stopped one needs no certificate
-
     def _upstream(self) -> None:
         upstream = self.where.upstream
         url = join.record(upstream).get("caucased-url", "")
-        unusable = join.needs_join(upstream, self.now)
-        if unusable or not url:
-            self._join_again(unusable or "its authority is not noted")
+        try:
+            old, text = join.read_trust(upstream), join.read(upstream.client)
+        except CertificateError as error:
+            self._join_again(str(error))
             return
-        old = join.read_trust(upstream)
         known = authority.trust(url, *_parts(old), self.now)
         _replace(upstream.ca, known.ca)
         _replace(upstream.crl, known.crl)
-        text = upstream.client.read_text()
         reason = due(text, template.CLIENT, known, self.now)
         if reason and not is_renewable(text, template.CLIENT, known, self.now):
             self._join_again(reason)

@@ -71,9 +71,9 @@ class Signer:
                 "as replication.caucased-url, and have the request approved there",
             )
         key = self._proved(fields, config.secrets.replication_password)
-        certificate = _sign(config, fields["csr"])
         where = Files(config.tls)
         ca, crl = _read(where.ca), _read(where.crl)
+        certificate = _sign(config, fields["csr"])
         url = own.url(config, _our_address(config, fields.get("host", "")))
         process.log("a replica that knows the replication password got a certificate")
         mac = proof.answer(
