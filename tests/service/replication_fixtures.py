@@ -101,7 +101,7 @@ class Pair:
 
     def wait(self) -> None:
         """Until all that the primary has is on the replica."""
-        wait_for(self.caught_up, f"the replica to catch up: {self.source()}")
+        wait_for(self.caught_up, "the replica to catch up")
 
     def source(self) -> Source:
         (source,) = source_of(self.replica.config)

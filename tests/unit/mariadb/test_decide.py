@@ -7,7 +7,7 @@ import pytest
 
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import decide, sql
-from slapos.recipe.erp5.mariadb.config import Config, Database, Network
+from slapos.recipe.erp5.mariadb.config import Config, Database, Network, Replication
 from slapos.recipe.erp5.mariadb.decide import Handled, Plan, Snapshot, World
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.tls import files
@@ -305,3 +305,25 @@ def test_series():
     assert decide.series("10.11.19-MariaDB-log") == (10, 11)
     assert decide.series("10.6.1") < decide.series("10.11.1")
     assert decide.series("") == ()
+
+
+# ---- static options of the server
+
+
+REPLICATION_PARAMETER = Replication("mysql://u:p@10.0.0.1:1", "", "", 0, True, True)
+SILENT_PARAMETER = dataclasses.replace(REPLICATION_PARAMETER, allow_tcp_connections_on_replica=False)
+
+
+@pytest.mark.parametrize(
+    "parameter, replica, options",
+    [
+        (None, False, ()),
+        (REPLICATION_PARAMETER, False, ()),
+        (SILENT_PARAMETER, False, ()),
+        (None, True, ("--read-only=ON",)),
+        (REPLICATION_PARAMETER, True, ("--read-only=ON",)),
+        (SILENT_PARAMETER, True, ("--read-only=ON", "--skip-networking")),
+    ],
+)
+def test_the_network_is_off_only_where_it_is_asked_for_and_the_database_is_a_replica(parameter, replica, options):
+    assert decide.server_options(parameter, replica) == options

@@ -193,6 +193,11 @@ def test_the_primary_is_gone_and_the_last_lag_stays_known():
     )
 
 
+def test_a_connection_that_has_just_been_made():
+    about = status(source(io=Thread("Preparing", 0, ""), lag=None))
+    assert summary(about) == f"Mariadb replicates from {THERE} over TLS, its lag not known yet, at GTID 0-1-50"
+
+
 def test_stopped_by_people():
     stopped = Thread("No", 0, "")
     judged = replication_verdict.replication(status(source(io=stopped, sql=stopped, lag=None), lag=Lag()), NOW)

@@ -62,7 +62,7 @@ def missing(state: Iterable[Gtid], known: Iterable[Gtid]) -> tuple[Gtid, ...]:
     for one in known:
         key = (one.domain, one.server)
         reached[key] = max(one.sequence, reached.get(key, 0))
-    return tuple(sorted(one for one in state if one.sequence > reached.get((one.domain, one.server), 0)))
+    return tuple(sorted({one for one in state if one.sequence > reached.get((one.domain, one.server), 0)}))
 
 
 def errant(state: Iterable[Gtid], server: int, known: Iterable[Gtid]) -> tuple[Gtid, ...]:

@@ -16,6 +16,8 @@ ANEW = (
     "have the replica made anew (stop the service, move srv/mariadb away, start it; with replication.bootstrap-url it "
     "begins from a backup)"
 )
+# Preparing: it is connected, and about to ask for the first transaction.
+RUNNING = ("Yes", "Preparing")
 REMEDIES = {
     # A position that the primary cannot serve, for either reason.
     1236: ANEW,
@@ -121,7 +123,7 @@ def _how(tls: bool) -> str:
 
 
 def _thread_problems(status: ReplicationStatus, source: Source) -> Iterator[str]:
-    if source.io.running != "Yes":
+    if source.io.running not in RUNNING:
         remedy = REMEDIES.get(source.io.number) if source.io.number else None
         yield (
             f"the thread that receives from {source.address} is {_running(source.io.running)}"
@@ -143,7 +145,7 @@ def _thread_problems(status: ReplicationStatus, source: Source) -> Iterator[str]
 
 
 def _running(state: str) -> str:
-    return {"No": "stopped", "Connecting": "trying to connect", "Preparing": "about to begin"}.get(state, state)
+    return {"No": "stopped", "Connecting": "trying to connect"}.get(state, state)
 
 
 def _said(error: str) -> str:
