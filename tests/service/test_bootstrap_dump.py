@@ -31,9 +31,9 @@ def by_hand(primary) -> bytes:
     return dumped(primary, "--gtid", "--master-data=1")
 
 
-def dumped(primary, *options: str) -> bytes:
+def dumped(primary, *options: str, everything: bool = True) -> bytes:
     defaults = f"--defaults-file={primary.partition.config.defaults_file}"
-    command = [PARTS / "mariadb/bin/mariadb-dump", defaults, *OPTIONS, *options]
+    command = [PARTS / "mariadb/bin/mariadb-dump", defaults, *(OPTIONS if everything else ()), *options]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
 
@@ -47,8 +47,9 @@ def refusal(replica, url: str) -> str:
 # ---- good ones
 
 
-def test_the_newest_dump_of_the_list(primary, site, replica):
+def test_the_newest_dump_of_the_list(primary, site, replica, capfd):
     note = replica.make(site.url + "#dump")
+    assert "has no accounts" not in capfd.readouterr().err
     assert (note.method, note.gtid, note.server_version) == ("dump", primary.dump.gtid, primary.dump.server_version)
     assert replica.outside.asked == [primary.dump.gtid] * 2
     assert replica.answers() == primary.answers
@@ -88,6 +89,17 @@ def test_a_cut_goes_on_where_it_was(primary, site, replica):
     assert [wanted for asked, wanted, _ in site.requests if asked == name] == ["", "bytes=100000-", "bytes=300000-"]
     assert site.sent(name) == primary.dump.size
     assert replica.answers() == primary.answers
+
+
+def test_a_dump_of_one_database_lacks_the_accounts_and_says_so(primary, site, replica, capfd):
+    options = ("--single-transaction", "--gtid", "--master-data=1", "--databases", "erp5")
+    (site.folder / "mine.sql.gz").write_bytes(gzip.compress(dumped(primary, *options, everything=False)))
+    assert replica.make(f"{site.url}mine.sql.gz").gtid == primary.dump.gtid
+    assert replica.answers() == [*primary.answers[:-1], []]
+    assert (
+        "warning: mine.sql.gz has no accounts: the replica will lack those that the primary has now; a dump made with"
+        " mariadb-dump --all-databases has them\n"
+    ) in capfd.readouterr().err
 
 
 # ---- bad ones

@@ -93,7 +93,9 @@ def test_a_parameter_that_was_mended_counts(primary, site, replica):
     replica.ask_for(f"{site.where}/WRONG/")
     program = replica.start()
     program.wait_for(
-        f"error: {site.where} has no manifest.json: give replication.bootstrap-url as the primary publishes it", 2
+        f"error: {site.where} has no manifest.json: give replication.bootstrap-url as the primary publishes it; live"
+        " physical: the primary gives no live copy",
+        2,
     )
     replica.partition.json.rename(replica.partition.json.with_name("kept"))
     program.wait_for("; what it said before counts")

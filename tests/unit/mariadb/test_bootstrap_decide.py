@@ -50,8 +50,8 @@ def test_what_a_list_has():
 
 
 def test_a_plain_dump_and_no_url():
-    assert ways(parse_bootstrap_url("http://h/x.sql.gz"), None) == (Way("dump"),)
-    assert ways(None, None) == (Way("binary logs"),)
+    assert ways(parse_bootstrap_url("http://h/x.sql.gz")) == (Way("dump"),)
+    assert ways(None) == (Way("binary logs"),)
 
 
 def test_where_replication_would_begin():
@@ -139,3 +139,8 @@ def test_nothing_of_the_kind(fragment, what):
     assert plan(world((), url=URL + fragment)).refusal == (
         f"http://10.0.0.1:22000 offers no {what}: make one there, or give another replication.bootstrap-url"
     )
+
+
+def test_a_live_copy_may_be_had_where_there_is_no_list():
+    decided = plan(world(offered(listed=()), no_list="http://10.0.0.1:22000 has no manifest.json"))
+    assert decided == bootstrap_decide.Plan((LIVE,), ("http://10.0.0.1:22000 has no manifest.json",))

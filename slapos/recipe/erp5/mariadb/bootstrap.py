@@ -116,10 +116,11 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
         outside.join(config, primary)
     with _stage(progress, f"ask {primary.address}"):
         theirs = outside.primary_version(config, primary)
-    listed = None
-    if where and where.kind != source.PLAIN:
+    listed: tuple[Entry, ...] = ()
+    no_list = ""
+    if where and where.kind not in (source.PLAIN, source.LIVE):
         with _stage(progress, f"ask {where.where} for its backups"):
-            where, listed = _list(where, outside.context(config, where))
+            where, listed, no_list = _list(where, outside.context(config, where))
     ways = bootstrap_decide.ways(where, listed)
     with _stage(progress, f"ask {primary.address} where replication can begin"):
         refused = {
@@ -127,21 +128,26 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
             for gtid in dict.fromkeys(way.gtid for way in ways if way.gtid is not None)
             if (words := outside.can_follow(config, primary, gtid))
         }
-    return World(primary.address, theirs, upgrade.server_version(config), where, ways, refused)
+    return World(primary.address, theirs, upgrade.server_version(config), where, ways, refused, no_list)
 
 
-def _list(where: Source, context: ssl.SSLContext | None) -> tuple[Source, tuple[Entry, ...] | None]:
-    """The list; a name that is in none, as ours, may be a plain dump's all the same."""
+def _list(where: Source, context: ssl.SSLContext | None) -> tuple[Source, tuple[Entry, ...], str]:
+    """What is asked for, the list, and why there is none: a server that is new has no backup, but can make a live copy.
+
+    A name that is in no list, though as those of ours, may be a plain dump's all the same.
+    """
     is_dump = where.kind == source.NAMED and where.name.endswith(".sql.zst")
     try:
         listed = source.fetch_manifest(where, context)
-    except source.Missing:
+    except source.Missing as error:
+        if where.kind == source.ANY:
+            return where, (), str(error)
         if is_dump:
-            return source.plain(where), None
+            return source.plain(where), (), ""
         raise
     if is_dump and where.name not in {entry.name for entry in listed}:
-        return source.plain(where), None
-    return where, listed
+        return source.plain(where), (), ""
+    return where, listed, ""
 
 
 @contextlib.contextmanager
@@ -156,7 +162,7 @@ def _stage(progress: Progress, stage: str) -> Iterator[None]:
 
 def _first_that_works(config: Config, plan: Plan, work: "_Work") -> tuple[Way, Position]:
     """Try the ways in their order. Raises Error, of all of them in one sentence, and OSError."""
-    failures: list[str] = []
+    failures = list(plan.left_out)
     for number, way in enumerate(plan.ways):
         process.log(f"step: make the replica by {way}")
         work.progress.method(way.method)
@@ -164,7 +170,7 @@ def _first_that_works(config: Config, plan: Plan, work: "_Work") -> tuple[Way, P
             return way, work.by(way)
         except _OWN_CAUSES as error:
             discard(work.directory)
-            failures.append(f"{way}: {error}" if len(plan.ways) > 1 else str(error))
+            failures.append(f"{way}: {error}" if len(plan.ways) > 1 or failures else str(error))
             if number + 1 < len(plan.ways):
                 process.log(f"warning: {way} did not work, {error}: the next way is {plan.ways[number + 1]}")
     raise BackupError("; ".join(failures))

@@ -36,7 +36,8 @@ class Way:
 class World:
     """What there is: `source` and its `ways` (none without a bootstrap URL), both servers' versions.
 
-    `refused` has MariaDB's own words for each GTID position from which the primary cannot be followed.
+    `refused` has MariaDB's own words for each GTID position from which the primary cannot be followed; `no_list` says
+    why there is no list of backups, where a live copy may be had all the same.
     """
 
     primary: str  # its host:port
@@ -45,6 +46,7 @@ class World:
     source: Source | None
     ways: tuple[Way, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
+    no_list: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,12 @@ class Plan:
     refusal: str = ""
 
 
-def ways(where: Source | None, listed: tuple[Entry, ...] | None) -> tuple[Way, ...]:
-    """What the URL offers, best first, of what its list has (None when it is not a list)."""
+def ways(where: Source | None, listed: tuple[Entry, ...] = ()) -> tuple[Way, ...]:
+    """What the URL offers, best first, of what its list has."""
     if where is None:
         return (Way(LOGS),)
-    if where.kind == source.PLAIN or listed is None:
-        return (Way(DUMP),) if where.kind == source.PLAIN else ()
+    if where.kind == source.PLAIN:
+        return (Way(DUMP),)
     whole = chain.whole(listed)
     if where.kind == source.NAMED:
         return tuple(_way(entry, whole) for entry in whole if entry.name == where.name)
@@ -83,7 +85,7 @@ def plan(world: World) -> Plan:
     """What to try of `world.ways`."""
     reasons = {way: _obstacle(way, world) for way in world.ways}
     possible = tuple(way for way, reason in reasons.items() if not reason)
-    left_out = tuple(reason for reason in reasons.values() if reason)
+    left_out = tuple(reason for reason in (world.no_list, *reasons.values()) if reason)
     return Plan(possible, left_out, "" if possible else _refusal(world, left_out))
 
 

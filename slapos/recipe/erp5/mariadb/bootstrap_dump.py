@@ -44,7 +44,7 @@ def restore(config: Config, dump: Dump, directory: Path, progress: Progress) -> 
             new_database.initialise(config, directory)
         progress.begin(f"load {dump.name}", dump.size or 0, "loaded")
         with process.step(f"load {dump.name}"):
-            return new_database.load(config, directory, _Loading(config, dump, limit, progress))
+            return new_database.load(config, directory, _Loading(config, dump, limit, progress, _Accounts()))
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -58,6 +58,7 @@ class _Loading:
     dump: Dump
     limit: int
     progress: Progress
+    accounts: "_Accounts"
 
     def __call__(self, socket: Path) -> Facts:
         counted = Counted(self.dump.stream)
@@ -75,6 +76,7 @@ class _Loading:
             if len(begin) < dump_file.HEAD:
                 begin += piece[: dump_file.HEAD - len(begin)]
                 new_database.check_version(self.config, self.dump.name, dump_file.server_version(begin))
+            self.accounts.feed(piece)
             self.progress(counted.size)
             yield piece
 
@@ -89,4 +91,23 @@ class _Loading:
             )
         if entry and entry.gtid != gtid:
             raise BackupError(f"{name} has the GTID position {gtid}, its list says {entry.gtid}: make another backup")
+        if not self.accounts.found:
+            process.log(
+                f"warning: {name} has no accounts: the replica will lack those that the primary has now; a dump made with"
+                " mariadb-dump --all-databases has them"
+            )
         return Facts(gtid, dump_file.server_version(text.head))
+
+
+class _Accounts:
+    """Whether a text that passes by has the table of accounts; `user` it was called before 10.4."""
+
+    _TABLES = (b"DROP TABLE IF EXISTS `global_priv`;", b"DROP TABLE IF EXISTS `user`;")
+
+    def __init__(self) -> None:
+        self.found, self._end = False, b""
+
+    def feed(self, piece: bytes) -> None:
+        if not self.found:
+            text, longest = self._end + piece, max(map(len, self._TABLES))
+            self.found, self._end = any(table in text for table in self._TABLES), text[-longest:]
