@@ -127,7 +127,9 @@ def test_a_large_body(path):
     assert ask(path, "POST", "/replication/certificate", body)[0] == 413
 
 
-@pytest.mark.parametrize("request_", [b"\r\n\r\n", b"x\r\n\r\n", b"GET //[ HTTP/1.0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_", [b"\r\n\r\n", b"x\r\n\r\n", b"GET //[ HTTP/1.0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+)
 def test_what_is_no_request_at_all(path, request_, capsys):
     with connect(path) as connection:
         connection.sendall(request_)
@@ -196,7 +198,8 @@ def test_the_server_is_stopped_meanwhile(server, path, pieces):
 
 
 @pytest.mark.parametrize(
-    ("error", "retry"), [(Busy("wait for it"), "60"), (ServerError("wait for it"), None), (OSError("wait for it"), None)]
+    ("error", "retry"),
+    [(Busy("wait for it"), "60"), (ServerError("wait for it"), None), (OSError("wait for it"), None)],
 )
 def test_it_cannot_begin(path, pieces, error, retry):
     pieces.error = error
