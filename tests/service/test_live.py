@@ -60,7 +60,7 @@ def test_a_copy_that_is_made_while_others_write_and_define_tables(sender, new_pa
 
 
 def test_a_table_that_is_dropped_meanwhile(sender, new_partition):
-    slow(sender, 2_000_000)
+    slow(sender, 8_000_000)
     target = new_partition()
     dropper = threading.Thread(target=drop_while_it_is_copied, args=(sender,))
     dropper.start()

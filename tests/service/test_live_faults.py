@@ -201,7 +201,7 @@ def test_the_receiver_does_not_read_on(sender):
         sender, "response.read(1); print('reading', flush=True); sys.stdin.close(); import signal\nsignal.pause()"
     )
     assert child.stdout.readline() == b"reading\n"
-    assert copiers(sender) and is_busy(sender)
+    assert copier(sender) and is_busy(sender)
     child.kill()
     child.wait(DEADLINE)
     assert_over(sender)
@@ -259,6 +259,7 @@ def recorded(empty_data, tmp_path_factory) -> bytes:
     partition = Partition(tmp_path_factory.mktemp("r"))
     partition.start_server(empty_data)
     try:
+        partition.sql("CREATE DATABASE erp5")
         return b"".join(live.frames(partition.config))
     finally:
         partition.stop()
