@@ -83,7 +83,8 @@ def _role_problems(status: ReplicationStatus, own: Own) -> Iterator[str]:
         yield (
             f"Mariadb is in replica mode, with {sources[0].address} as its primary, expected a primary, as there is no "
             f"parameter replication, which {CREATION}: give replication.primary-url again to leave it a replica, or "
-            "make it a primary (STOP ALL SLAVES and RESET SLAVE ALL in bin/mariadb, and restart the service)"
+            "make it a primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until gtid_slave_pos is Gtid_IO_Pos of SHOW "
+            "SLAVE STATUS, or what was received is lost; STOP SLAVE; RESET SLAVE ALL; then restart the service)"
         )
     if len(sources) > 1:
         others = ", ".join(f"{source.name!r} ({source.address})" for source in sources[1:])
