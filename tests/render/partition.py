@@ -33,6 +33,7 @@ RELEASE = {
 KEPT = {
     "mariadb-port": "20000",
     "backup-port": "22000",
+    "caucased-port": "24000",
     "server-id": "1234567",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",

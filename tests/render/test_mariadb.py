@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -35,6 +36,8 @@ CASES = {
         "relaxed-writes": True,
         "binlog-expire-days": 3,
         "mroonga": False,
+        "replicas-use-tls": False,
+        "caucased": {"external-url": "http://127.0.0.9:8000", "csr-to-sign": ["A REQUEST"]},
         "backup": {
             "logical": {"enable": False, "periodicity": "30 2 * * 1-5", "retention-days": 30},
             "physical": {"enable": True, "periodicity": "hourly", "retention-days": 3, "incrementals": 23},
@@ -42,12 +45,22 @@ CASES = {
         },
     },
 }
+CASES["mariadb-replica"] = {
+    "database-list": [{"name": "erp5", "user": "erp5"}, {"name": "other", "user": "other", "password": "KNOWN"}],
+    "replication": {
+        "primary-url": f"mysql://upstream:{quote(HOSTILE, safe='')}@127.0.0.9:20000"
+        "?endpoint=https%3A%2F%2F127.0.0.9%3A22000",
+        "upstream-mariabackup-url": "https://127.0.0.9:22000/THEIRS/#live",
+        "seconds-behind-master-threshold": 60,
+        "allow-tcp-connections-on-replica": False,
+    },
+}
 ACCOUNTS = {"erp5": "GENERATED", "other": "GENERATED-TOO", "testuser_0": "TEST-0", "testuser_1": "TEST-1"}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_files_are_the_golden_ones(case, tmp_path, request):
-    rendered = render(tmp_path, "mariadb", CASES[case], ACCOUNTS)
+    rendered = render(tmp_path, "mariadb", CASES[case], {} if case == "mariadb-replica" else ACCOUNTS)
     folder = GOLDEN / case
     if request.config.getoption("--update-golden"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -121,6 +134,16 @@ REFUSED: dict[str, tuple[dict, str]] = {
         {"innodb-buffer-pool-size": 10**15},
         "innodb-buffer-pool-size: 1000000000000000 bytes are more than the machine's memory, ",
     ),
+    "both spellings": (
+        {"replication": {"primary-url": "mysql://u:p@127.0.0.1:1", "upstream-mariadb-url": "mysql://u:p@127.0.0.1:1"}},
+        "replication.upstream-mariadb-url: replication.primary-url says the same and is given too; give one of the two",
+    ),
+    "no certificate": (
+        {"replication": {"primary-url": "mysql://u:p@127.0.0.1:1"}},
+        "replication.primary-url: it has no endpoint in its query, where a certificate could be had; give the whole "
+        "replication-primary-url that the primary publishes, or caucased-url to have the certificate approved by hand, "
+        "or replicate-with-tls false",
+    ),
     "duplicated database": (
         {"database-list": [{"name": "a", "user": "b"}, {"name": "a", "user": "c"}]},
         "database-list[1].name: ",
@@ -149,6 +172,8 @@ def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
     assert kept.keys() == {
         "mariadb-port",
         "backup-port",
+        "caucased-port",
+        "replication.json",
         "server-id",
         "administrator-password",
         "replication-password",
@@ -159,7 +184,7 @@ def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
     assert published["database-list"] == [f"mysql://erp5:{accounts['erp5']}@127.0.0.1:{port}/erp5"]
     assert published["test-database-list"][0].startswith(f"mysql://testuser_0:{accounts['testuser_0']}@")
     assert published["server-id"] == kept["server-id"]
-    assert published["replication-bootstrap-url"] == f"http://127.0.0.1:{kept['backup-port']}/{kept['backup-token']}/"
+    assert published["replication-bootstrap-url"] == f"https://127.0.0.1:{kept['backup-port']}/{kept['backup-token']}/"
     assert f":{kept['replication-password']}@" in published["replication-primary-url"]
     assert kept["administrator-password"] in rendered["etc/mariadb.cnf"]
 

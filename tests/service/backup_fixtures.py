@@ -57,7 +57,15 @@ def free_port(*addresses: str) -> int:
 class Partition:
     """A partition in a short temporary folder, its Config, and the processes that run in it."""
 
-    def __init__(self, folder: Path, ipv6: str = "", physical: Mapping[str, object] | None = None, **backup: object):
+    def __init__(
+        self,
+        folder: Path,
+        ipv6: str = "",
+        tls: bool = True,
+        physical: Mapping[str, object] | None = None,
+        **backup: object,
+    ):
+        self.tls = tls
         self.folder, self.backup = folder, {"enable": True, "periodicity": "daily", "retention-days": 7, **backup}
         self.physical, self.max_rate = dict(physical or {}), 0
         names = ("etc", "tmp", "srv/backup", "var/log", "var/run/nginx")
@@ -80,6 +88,7 @@ class Partition:
         self.backup |= logical
         backup = {"logical": self.backup, "physical": self.physical, "max-rate": self.max_rate}
         parameters = complete("mariadb", {"backup": backup})
+        parameters |= {"replicas-use-tls": self.tls}
         parameters |= {"innodb-log-file-size": 8 << 20, "innodb-buffer-pool-size": 32 << 20, "long-query-time": 0.2}
         release = {path.name: str(path) for path in PARTS.iterdir()}
         release["zoneinfo"] = release["tzdata"] + "/usr/share/zoneinfo"
@@ -100,6 +109,7 @@ class Partition:
             "token": TOKEN,
             "caucased_port": self.caucased_port,
             "replication": None,
+            "replication_user": "replication_user",
         }
         self._render("mariadb.cnf", {**context, "port": self.port})
         self._render("mariadb.json", {**context, "port": self.port, "backup_port": self.backup_port})
@@ -162,7 +172,8 @@ class Partition:
         """Start nginx as the instance template does."""
         log, nginx = self.folder / "var/log/nginx-error.log", PARTS / "nginx/sbin/nginx"
         command = (nginx, "-e", log, "-p", self.directory["nginx"], "-c", self.folder / "etc/nginx.conf")
-        child = self.spawn(*command, stderr=subprocess.DEVNULL)
+        environment = {"PATH": os.environ["PATH"], "OPENSSL_CONF": "/dev/null"}
+        child = self.spawn(*command, stderr=subprocess.DEVNULL, env=environment)
         wait_until(self.config.nginx_pid.exists, "nginx's pid file")
         return child
 

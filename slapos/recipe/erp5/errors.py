@@ -18,13 +18,17 @@ class ServerError(Error):
     """A database server did not start, did not answer, or refused what it was asked."""
 
 
-class Unreachable(Error):
-    """A server that we need does not answer, or breaks off: nothing but waiting and trying again helps."""
-
-
 class BackupError(Error):
     """A backup was not made, or one that exists cannot be trusted."""
 
 
 class Busy(Error):
     """Somebody else is at it: another run of the same program holds the lock."""
+
+
+class CertificateError(Error):
+    """A certificate, key or revocation list cannot be used, or an authority did not give one."""
+
+
+class Unreachable(Error):
+    """A server that we need does not answer, or breaks off: nothing but waiting and trying again helps."""

@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from slapos.recipe.erp5.errors import Busy, CommandError, Error
 
 # The client programs fall back to latin1 in an empty environment (FACTS 1), and speak the caller's language.
 FIXED = {"LC_ALL": "C.UTF-8"}
 KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
+PIPE_SIZE = 1 << 20
+"""/proc/sys/fs/pipe-max-size, unless somebody changed it."""
 LAST_WORDS = 600
 """How many characters of a failed command's output an error carries."""
 
@@ -70,6 +73,12 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None
             child.wait()
         raise
     return child
+
+
+def enlarge_pipe(pipe: IO[bytes]) -> None:
+    """Let a pipe hold as much as the kernel allows to everybody: fewer turns between the two ends of a large stream."""
+    with contextlib.suppress(OSError):  # the account's share of such memory is used up: as it is, it works too
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
 
 def run(

@@ -18,13 +18,14 @@ def storage(tmp_path):
     return tmp_path / "etc" / "passwords.json"
 
 
-def run(storage, entries, amount=0, ip="127.0.0.1"):
+def run(storage, entries, amount=0, ip="127.0.0.1", generate=True):
     options = {
         "database-list": entries,
         "test-database-amount": amount,
         "storage-path": str(storage),
         "ip": ip,
         "port": 3306,
+        "generate": generate,
     }
     assert Recipe(None, "accounts", options).install() == ()
     return options
@@ -66,7 +67,13 @@ def test_generated_passwords_are_random_and_kept(storage):
 
 
 def test_nothing_is_written_before_the_part_is_installed(storage):
-    options = {"test-database-amount": 0, "storage-path": str(storage), "ip": "127.0.0.1", "port": 3306}
+    options = {
+        "test-database-amount": 0,
+        "storage-path": str(storage),
+        "ip": "127.0.0.1",
+        "port": 3306,
+        "generate": True,
+    }
     options["database-list"] = [entry()]
     recipe = Recipe(None, "accounts", options)
     assert not storage.parent.exists()
@@ -226,3 +233,13 @@ def test_a_clash_with_a_test_database_is_refused(storage):
         "choose another user name or lower test-database-amount"
     )
     assert run(storage, [entry("erp5_test_1", "testuser_1")], amount=1)["databases"]
+
+
+def test_nothing_is_made_for_accounts_of_another_server(storage):
+    options = run(storage, [entry("a", "alice"), entry("b", "bob", password="known")], amount=1, generate=False)
+    assert [(one["name"], one["password"]) for one in options["databases"]] == [("a", ""), ("b", "known")]
+    assert options["database-list-url"] == ["mysql://bob:known@127.0.0.1:3306/b"]
+    assert options["test-database-list-url"] == []
+    # What was known once stays known, though the parameter was lost; and no password is made up later.
+    options = run(storage, [entry("a", "alice"), entry("b", "bob")], generate=False)
+    assert [one["password"] for one in options["databases"]] == ["", "known"]

@@ -181,3 +181,15 @@ def test_a_damaged_file_is_not_overwritten(tmp_path):
     storage.write_text("what?")
     assert refusal(tmp_path) == f"{storage} should hold a port but does not; remove it to have a port chosen."
     assert storage.read_text() == "what?"
+
+
+def test_a_service_may_take_several_ports_in_a_row(tmp_path):
+    neighbours = [int(chosen(tmp_path, partition=f"slappart{number}", width="2")) for number in range(3)]
+    assert neighbours == [20000, 20002, 20004]
+    assert list(port.candidates("20000-21999", "slappart499", 2)) == [20998, 21998]
+    assert list(port.candidates("20000-21999", "slappart500", 2)) == [20000, 21000]
+
+
+def test_each_port_of_a_row_has_to_be_free(tmp_path, listening):
+    ports = f"{listening - 1}-{listening}"
+    assert "none of the ports of" in refusal(tmp_path, range=ports, width="2", partition="slappart0")

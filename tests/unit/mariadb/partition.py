@@ -42,6 +42,7 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
             max_rate=0,
         ),
         replication=None,
+        replication_user="replication_user",
         replicas_use_tls=True,
         caucased=Caucased("", ()),
     )

@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,7 +31,11 @@ WORDS = {"name": "database", "user": "user"}
 
 
 class Recipe:
-    """Options in: `database-list` (list), `test-database-amount` (int), `storage-path`, `ip`, `port`.
+    """Options in: `database-list` (list), `test-database-amount` (int), `storage-path`, `ip`, `port`, and `generate`
+    (bool).
+
+    Without `generate` no password is made: the accounts are another server's. An entry whose password is not known has
+    an empty one, and no URL.
 
     Options out, set while the section is initialised, so that other sections can refer to them: `databases` and
     `test-databases` (lists of Account), `database-list-url` and `test-database-list-url` (lists of str).
@@ -42,13 +46,14 @@ class Recipe:
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         self.storage = Path(options["storage-path"])
         kept = load(self.storage)
-        databases = listed(options["database-list"], kept)
-        tests = test_databases(int(options["test-database-amount"]), databases, kept)
-        self.passwords = {entry["user"]: entry["password"] for entry in databases + tests} | kept
+        make = (lambda: make_password(PASSWORD_LENGTH)) if options["generate"] else str
+        databases = listed(options["database-list"], kept, make)
+        tests = test_databases(int(options["test-database-amount"]), databases, kept, make)
+        self.passwords = {entry["user"]: entry["password"] for entry in databases + tests if entry["password"]} | kept
         options["databases"] = databases
         options["test-databases"] = tests
-        options["database-list-url"] = [url(entry, options["ip"], options["port"]) for entry in databases]
-        options["test-database-list-url"] = [url(entry, options["ip"], options["port"]) for entry in tests]
+        options["database-list-url"] = urls(databases, options["ip"], options["port"])
+        options["test-database-list-url"] = urls(tests, options["ip"], options["port"])
 
     def install(self) -> tuple[str, ...]:
         # Before the parts that refer to this one, so before anything is published: a password that somebody saw is the
@@ -60,8 +65,8 @@ class Recipe:
     update = install
 
 
-def listed(entries: list[Account], kept: Mapping[str, str]) -> list[Account]:
-    """Complete the entries of `database-list`: the password given, else the kept one, else a new one.
+def listed(entries: list[Account], kept: Mapping[str, str], make: Callable[[], str]) -> list[Account]:
+    """Complete the entries of `database-list`: the password given, else the kept one, else what `make` gives.
 
     `kept` maps users to the first password that each had. Raises UserError.
     """
@@ -69,12 +74,14 @@ def listed(entries: list[Account], kept: Mapping[str, str]) -> list[Account]:
     given = {entry["user"]: entry["password"] for entry in entries if "password" in entry}
     generated: dict[str, str] = {}
     for entry in entries:
-        generated.setdefault(entry["user"], make_password(PASSWORD_LENGTH))
+        generated.setdefault(entry["user"], make())
     passwords = generated | dict(kept) | given
     return [account(entry["name"], entry["user"], passwords, entry) for entry in entries]
 
 
-def test_databases(amount: int, databases: list[Account], kept: Mapping[str, str]) -> list[Account]:
+def test_databases(
+    amount: int, databases: list[Account], kept: Mapping[str, str], make: Callable[[], str]
+) -> list[Account]:
     """Databases erp5_test_0 to erp5_test_<amount - 1>, each with a user of its own. Raises UserError."""
     names = {f"erp5_test_{index}": f"testuser_{index}" for index in range(amount)}
     for index, entry in enumerate(databases):
@@ -85,12 +92,17 @@ def test_databases(amount: int, databases: list[Account], kept: Mapping[str, str
                     f"test-database-amount ({amount}) makes; choose another {WORDS[field]} "
                     "name or lower test-database-amount"
                 )
-    return [account(name, user, {user: make_password(PASSWORD_LENGTH)} | dict(kept)) for name, user in names.items()]
+    return [account(name, user, {user: make()} | dict(kept)) for name, user in names.items()]
 
 
 def account(name: str, user: str, passwords: Mapping[str, str], entry: Mapping[str, Any] | None = None) -> Account:
     privilege = bool((entry or {}).get("with-process-privilege", False))
     return {"name": name, "user": user, "password": passwords[user], "with-process-privilege": privilege}
+
+
+def urls(entries: list[Account], ip: str, port: int | str) -> list[str]:
+    """The URLs of the entries whose password is known."""
+    return [url(entry, ip, port) for entry in entries if entry["password"]]
 
 
 def url(entry: Account, ip: str, port: int | str) -> str:

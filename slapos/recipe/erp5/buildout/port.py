@@ -24,7 +24,8 @@ _given: dict[int, Path] = {}
 class Recipe:
     """Options in: `range` ("20000-21999", to choose from), `ip` (addresses, one a line, or a collection of them),
     `parameter` (its name, for messages), `requested` (its value: a port, or empty), `storage-path` (the file that keeps
-    the choice) and `partition` ("slappart3"; by default the name of the buildout directory).
+    the choice), `partition` ("slappart3"; by default the name of the buildout directory) and `width` (how many ports in
+    a row the service takes, of which the first is chosen; 1 by default).
 
     Option out, set while the section is initialised: `port` (str). It changes only when another one is requested; a
     parameter that is left out later changes nothing. Raises UserError, one sentence naming the parameter. The file is
@@ -33,13 +34,15 @@ class Recipe:
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         self.storage = Path(options["storage-path"])
+        width = int(options.get("width", "1"))
         partition = options.get("partition") or Path(buildout["buildout"]["directory"]).name
         self.port = choose(
             self.storage,
             requested=parse_port(options.get("requested"), options["parameter"]),
             parameter=options["parameter"],
             addresses=addresses(options["ip"]),
-            candidates=candidates(options["range"], partition),
+            candidates=candidates(options["range"], partition, width),
+            width=width,
             choice=f"{options['range']} that partition {partition} may use",
         )
         options["port"] = str(self.port)
@@ -61,12 +64,13 @@ def choose(
     addresses: list[str],
     candidates: Iterable[int],
     choice: str,
+    width: int = 1,
 ) -> int:
     """Return the port of a service: the kept one unless another is requested, else the first free candidate."""
     kept = load(storage)
     port = kept if requested is None else requested
     if port is None:
-        port = next((c for c in candidates if _is_ours(c, storage) and not busy_address(c, addresses)), None)
+        port = next((c for c in candidates if _is_ours(c, storage) and not _busy(c, width, addresses)), None)
         if port is None:
             raise UserError(
                 f"{parameter}: none of the ports of {choice} is free on {' and '.join(addresses)};"
@@ -107,11 +111,11 @@ def addresses(option: Any) -> list[str]:
     return option.split() if isinstance(option, str) else sorted(option)
 
 
-def candidates(ports: str, partition: str) -> Iterator[int]:
-    """Give the ports of a range ("20000-21999") that a partition may choose, in order."""
+def candidates(ports: str, partition: str, width: int = 1) -> Iterator[int]:
+    """Give the ports of a range ("20000-21999") that a partition may choose, in order; each begins `width` of them."""
     first, last = (int(end) for end in ports.split("-"))
-    classes = min(CLASSES, last - first + 1)
-    return iter(range(first + partition_index(partition) % classes, last + 1, classes))
+    classes = min(CLASSES, (last - first + 1) // width)
+    return iter(range(first + partition_index(partition) % classes * width, last + 2 - width, classes * width))
 
 
 def partition_index(partition: str) -> int:
@@ -123,6 +127,10 @@ def partition_index(partition: str) -> int:
 def busy_address(port: int, addresses: Iterable[str]) -> str | None:
     """Return the first of the addresses on which the port cannot be had because somebody has it, None if it is free."""
     return next((address for address in addresses if _is_busy(port, address)), None)
+
+
+def _busy(port: int, width: int, addresses: list[str]) -> bool:
+    return any(busy_address(one, addresses) for one in range(port, port + width))
 
 
 def _is_busy(port: int, address: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Program mariadb-control: the one Python process of a partition, which for now schedules its regular jobs."""
+"""Program mariadb-control: the one Python process of a partition, which schedules its jobs and answers on a socket."""
 
 import argparse
 import contextlib
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import jobs
+from slapos.recipe.erp5.control import jobs, web
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
-from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs until SIGTERM. Exit codes: 0 stopped, 1 the configuration cannot be used (one sentence on stderr)."""
-    parser = argparse.ArgumentParser(prog="mariadb-control", description="Schedule the partition's regular jobs.")
+    parser = argparse.ArgumentParser(prog="mariadb-control", description="Schedule jobs, and answer nginx.")
     parser.add_argument("--config", required=True, help="the partition's etc/mariadb.json")
     path = Path(parser.parse_args(arguments).config).absolute()
     return process.program(lambda: serve(path))
@@ -36,16 +36,18 @@ def serve(path: Path) -> None:
     with selectors.DefaultSelector() as selector, Signals(selector) as signals:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
+        door = web.Door(path)
         try:
             while not signals.stop:
-                timeout = turn(scheduler, watched)
+                timeout = turn(scheduler, watched, door)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
+            door.close()
             scheduler.stop(times.now())
 
 
-def turn(scheduler: Scheduler, watched: "Watched") -> float:
+def turn(scheduler: Scheduler, watched: "Watched", door: web.Door) -> float:
     """Do what is to be done now; returns the seconds until the next turn at the latest.
 
     Whatever goes wrong here is one line, and tried again: no single job or file may end all the others for good.
@@ -53,11 +55,20 @@ def turn(scheduler: Scheduler, watched: "Watched") -> float:
     try:
         if watched.has_changed():
             _take_over(scheduler, watched.path)
+        _open(door)
         return scheduler.tick(times.now())
     except Exception as error:
         watched.forget()
         process.log(f"error: unexpected {type(error).__name__}: {error}; the jobs go on in {LONGEST_WAIT:g} s")
         return LONGEST_WAIT
+
+
+def _open(door: web.Door) -> None:
+    """Answer on the socket; where that cannot be, the jobs run all the same, and it is tried again at the next turn."""
+    try:
+        door.open()
+    except (Error, OSError) as error:
+        process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
 
 
 def _take_over(scheduler: Scheduler, path: Path) -> None:

@@ -15,6 +15,7 @@ from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.source import Source
 from slapos.recipe.erp5.tls import join
+from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
 
 TIMEOUT = 30.0
@@ -52,7 +53,7 @@ class Real:
         files = _files(config)
         if files is None or (where.kind == source.PLAIN and not self._is_primary(config, where)):
             return ssl.create_default_context()
-        return join.client_context(files)
+        return client_context(files)
 
     def _is_primary(self, config: Config, where: Source) -> bool:
         assert config.replication

@@ -128,6 +128,7 @@ class Config:
     binlog_expire_days: int
     backup: Backup
     replication: Replication | None  # None: a primary is asked for
+    replication_user: str  # a replica's is its primary's
     replicas_use_tls: bool  # whether replicas on the IPv4 have to
     caucased: Caucased
 
@@ -180,6 +181,21 @@ class Config:
     def offered(self) -> Path:
         """The folder that nginx serves: hard links of exactly what the manifests list."""
         return self.path("srv", "backup", "offered")
+
+    @property
+    def server_options(self) -> Path:
+        """What on_start has decided on mariadbd's command line, an option a line; no file: nothing."""
+        return self.path("var", "run", "mariadbd.options")
+
+    @property
+    def replication_memory(self) -> Path:
+        """What was last known of a replica's lag (replication_memory.py)."""
+        return self.path("var", "run", "replication.json")
+
+    @property
+    def replicas_memory(self) -> Path:
+        """Which replicas were connected when (replication_memory.py)."""
+        return self.path("var", "run", "replicas.json")
 
     @property
     def scheduler_state(self) -> Path:

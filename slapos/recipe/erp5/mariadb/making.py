@@ -22,14 +22,21 @@ def one_at_a_time(config: Config, make: Callable[[], Entry]) -> int:
     """Call `make` unless another backup, or the creation, is under way; returns the exit code. Raises BackupError."""
     os.umask(0o077)  # a backup holds everybody's password hashes
     try:
-        if not config.data_directory.is_dir():
-            raise Busy("there is no database yet: its creation comes first, see the log of the service mariadb")
-        with store.lock(config):
+        with alone(config):
             make()
     except Busy as error:
         process.log(f"busy: {error}")
         return BUSY
     return 0
+
+
+@contextlib.contextmanager
+def alone(config: Config) -> Iterator[None]:
+    """Raises Busy at once when another backup, or the creation, is under way."""
+    if not config.data_directory.is_dir():
+        raise Busy("there is no database yet: its creation comes first, see the log of the service mariadb")
+    with store.lock(config):
+        yield
 
 
 def make(where: Store, write: Callable[[tuple[Entry, ...]], Entry]) -> Entry:

@@ -17,6 +17,7 @@ from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physic
 from slapos.recipe.erp5.mariadb.progress import Meter
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
 
+ATTEMPT = "copy the data directory"
 SECOND = timedelta(seconds=1)
 SUFFIXES = {FULL: "full.zst", INCREMENTAL: "incremental.zst"}
 
@@ -42,7 +43,7 @@ def make(config: Config, full: bool = False) -> Entry:
 
 def _backup(config: Config, entries: tuple[Entry, ...], full: bool) -> Entry:
     """Decide what to make, and write and prove it in the partial folder."""
-    server, before = _look(config)
+    server, before = look(config)
     coming = chain.decide(entries, server, config.backup.physical.incrementals, full)
     where = store.physical(config)
     process.log(f"an incremental backup on {coming.base.name}" if coming.base else f"a full backup: {coming.reason}")
@@ -50,7 +51,7 @@ def _backup(config: Config, entries: tuple[Entry, ...], full: bool) -> Entry:
     start, kind = _start(entries), INCREMENTAL if coming.base else FULL
     path = store.begin(where) / f"{start:%Y%m%dT%H%M%SZ}.{SUFFIXES[kind]}"
     made = _stream(config, path, coming.base)
-    _check_tables(config, made, before)
+    check_tables(config, made.contents, made.said, before)
     dump_file.verify(path, made.written)
     return Entry(
         name=path.name,
@@ -68,7 +69,7 @@ def _backup(config: Config, entries: tuple[Entry, ...], full: bool) -> Entry:
 # ---- the server
 
 
-def _look(config: Config) -> tuple[chain.Server, frozenset[tuple[int, str]]]:
+def look(config: Config) -> tuple[chain.Server, frozenset[tuple[int, str]]]:
     """What the server is, and its tablespaces, after a checkpoint.
 
     mariadb-backup leaves out what was dropped or discarded since the last checkpoint and is there again (FACTS 3), such
@@ -97,12 +98,12 @@ def _start(entries: tuple[Entry, ...]) -> datetime:
     return last + SECOND if now - SECOND < last < now + 10 * SECOND else now
 
 
-def _check_tables(config: Config, made: "_Made", before: frozenset[tuple[int, str]]) -> None:
-    """Raise BackupError when the stream lacks a table that was there all the time."""
+def check_tables(config: Config, contents: Contents, said: bytes, before: frozenset[tuple[int, str]]) -> None:
+    """Raise BackupError when a stream lacks a table that was there all the time, since `before` of look()."""
     with sql.connect(config.defaults_file) as connection:
         after = sql.tablespaces(connection)
-    ignored, all_named = tablespaces.left_out(made.said)
-    lost = tablespaces.missing(before, after, made.contents.tablespaces(), ignored)
+    ignored, all_named = tablespaces.left_out(said)
+    lost = tablespaces.missing(before, after, contents.tablespaces(), ignored)
     if lost or not all_named:
         names = ", ".join(lost[:5]) or "tables that it does not name"
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
@@ -139,29 +140,33 @@ class _Source:
 
 def _stream(config: Config, path: Path, base: Entry | None) -> _Made:
     """Run mariadb-backup into the file `path`. Raises BackupError when it fails, or there is any sign that it did."""
-    command = [
-        config.program("mariadb-backup"),
-        f"--defaults-file={config.defaults_file}",
-        "--backup",
-        "--stream=xbstream",
-        f"--target-dir={path.parent}",
-    ]
-    if base and base.physical:
-        command.append(f"--incremental-lsn={base.physical.to_lsn}")
+    since = [f"--incremental-lsn={base.physical.to_lsn}"] if base and base.physical else []
+    command = copy_command(config, f"--target-dir={path.parent}", *since)
     inspector, hold = Inspector(), rate.limiter(config.backup.max_rate)
     with config.physical_backup_log.open("w+b") as words:
         written = making.capture(
             command,
-            "copy the data directory",
+            ATTEMPT,
             path,
             words,
             Meter("copied"),
             lambda stream: cast(IO[bytes], _Source(stream, inspector.feed, hold)),
         )
         said = making.content(words)
+    check_completed(said)
+    return _Made(written, inspector.finish(), said)
+
+
+def copy_command(config: Config, *options: str) -> list[str]:
+    """What writes a copy of the data directory to its standard output as an xbstream."""
+    program, defaults = config.program("mariadb-backup"), f"--defaults-file={config.defaults_file}"
+    return [program, defaults, "--backup", "--stream=xbstream", *options]
+
+
+def check_completed(said: bytes) -> None:
+    """Raise BackupError unless mariadb-backup's last word was that it succeeded: its status alone says too little."""
     if not tablespaces.is_completed(said):
         raise BackupError(f"mariadb-backup did not end with `completed OK!` but with: {process.last_words(said)}")
-    return _Made(written, inspector.finish(), said)
 
 
 def gtid(contents: Contents) -> str:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Makes a data directory of a full physical backup and the incrementals on it, from files or any other streams."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,24 +49,19 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     chain = tuple(links)
     check([link.entry for link in chain])
     _check_space(chain, directory)
-    directory.mkdir(mode=0o700)
     added = directory.with_name(directory.name + ADDED)
-    try:
-        contents = _unpack(config, chain[0], directory)
-        _prepare(config, directory)
-        for link in chain[1:]:
-            added.mkdir(mode=0o700)
-            contents = _unpack(config, link, added)
-            _prepare(config, directory, added)
-            shutil.rmtree(added)
-        _check_tables(contents, directory)
-        with process.step("write it to the disk"):
-            process.sync_filesystem(directory)
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    finally:
-        shutil.rmtree(added, ignore_errors=True)
+    with new_directory(directory):
+        try:
+            contents = _unpack(config, chain[0], directory)
+            prepare(config, directory)
+            for link in chain[1:]:
+                added.mkdir(mode=0o700)
+                contents = _unpack(config, link, added)
+                prepare(config, directory, added)
+                shutil.rmtree(added)
+        finally:
+            shutil.rmtree(added, ignore_errors=True)
+        complete(contents, directory)
     return physical.gtid(contents)
 
 
@@ -93,6 +89,17 @@ def _check_space(chain: tuple[Link, ...], directory: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def new_directory(directory: Path) -> Iterator[None]:
+    """A directory of ours that goes away when what is done in it fails. Raises OSError when it exists already."""
+    directory.mkdir(mode=0o700)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
 def _plain_size(entry: Entry) -> int:
     return entry.physical.plain_size if entry.physical else 0
 
@@ -102,35 +109,53 @@ def _plain_size(entry: Entry) -> int:
 
 def _unpack(config: Config, link: Link, folder: Path) -> Contents:
     """Let mbstream write one backup's files into `folder`, which is empty, as they come."""
-    command = [config.program("mbstream"), "-x", "-C", str(folder), "--parallel=2"]
-    with process.step(f"unpack {link.entry.name}"), tempfile.TemporaryFile() as words:
+    return unpack(config, link.entry.name, folder, lambda files: _feed(link, files))
+
+
+def unpack(config: Config, name: str, folder: Path, feed: Callable[[IO[bytes]], Contents]) -> Contents:
+    """Let mbstream write into the empty `folder` what `feed` gives it; `name` is for messages.
+
+    `feed` writes to the stream that it gets only what was looked at, and returns what that was. Raises BackupError,
+    CommandError when mbstream fails, and whatever `feed` does.
+    """
+    command, attempt = [config.program("mbstream"), "-x", "-C", str(folder), "--parallel=2"], f"unpack {name}"
+    with process.step(attempt), tempfile.TemporaryFile() as words:
         with process.start(command, stdin=subprocess.PIPE, stderr=words) as child:
+            assert child.stdin is not None
+            process.enlarge_pipe(child.stdin)
             try:
-                contents = _feed(link, child)
+                contents = _feeding(feed, child.stdin)
                 code = child.wait()
             except BaseException:
                 child.kill()
+                with contextlib.suppress(BrokenPipeError):  # of what is still buffered, and matters to nobody now
+                    child.stdin.close()
                 raise
         said = making.content(words)
     if contents is None or code != 0 or said.strip():  # it complains of names, and ends with 0
-        raise process.failure(command, f"unpack {link.entry.name}", code, said)
-    _check_files(contents, folder, link.entry)
+        raise process.failure(command, attempt, code, said)
+    _check_files(contents, folder, name)
     return contents
 
 
-def _feed(link: Link, child: subprocess.Popen[bytes]) -> Contents | None:
-    """Give the stream to mbstream, each piece once it was looked at; None when mbstream does not take it."""
-    assert child.stdin is not None
+def _feeding(feed: Callable[[IO[bytes]], Contents], files: IO[bytes]) -> Contents | None:
+    """What `feed` has written, None when mbstream does not take it."""
+    try:
+        contents = feed(files)
+        files.close()
+    except BrokenPipeError:
+        return None
+    return contents
+
+
+def _feed(link: Link, files: IO[bytes]) -> Contents:
+    """Write a backup's stream to `files`, each piece once it was looked at."""
     inspector = Inspector()
     with link.open() as source:
         text = dump_file.Unpacked(source, link.entry.name, link.entry.size, _plain_size(link.entry))
-        try:
-            for piece in text:
-                inspector.feed(piece)
-                child.stdin.write(piece)
-            child.stdin.close()
-        except BrokenPipeError:
-            return None
+        for piece in text:
+            inspector.feed(piece)
+            files.write(piece)
         text.check(link.entry.sha256)
     contents = inspector.finish()
     _check_promises(contents, link.entry)
@@ -149,17 +174,17 @@ def _check_promises(contents: Contents, entry: Entry) -> None:
         )
 
 
-def _check_files(contents: Contents, folder: Path, entry: Entry) -> None:
+def _check_files(contents: Contents, folder: Path, name: str) -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
     differing = sorted(found ^ contents.files)
     if differing:
-        raise BackupError(f"{entry.name} did not unpack to the files that it holds, see {differing[0]}: check the disk")
+        raise BackupError(f"{name} did not unpack to the files that it holds, see {differing[0]}: check the disk")
 
 
 # ---- preparing
 
 
-def _prepare(config: Config, directory: Path, added: Path | None = None) -> None:
+def prepare(config: Config, directory: Path, added: Path | None = None) -> None:
     """Apply the redo log, of an incremental backup in `added` after its changed pages."""
     command = [
         config.program("mariadb-backup"),
@@ -176,8 +201,14 @@ def _prepare(config: Config, directory: Path, added: Path | None = None) -> None
         raise process.failure(command, attempt, 0, said)
 
 
+def complete(contents: Contents, directory: Path) -> None:
+    """Write a prepared directory to the disk, once. Raises BackupError unless it has just the last backup's tables."""
+    _check_tables(contents, directory)
+    with process.step("write it to the disk"):
+        process.sync_filesystem(directory)
+
+
 def _check_tables(contents: Contents, directory: Path) -> None:
-    """Raise BackupError unless the prepared directory has just the tables of the last backup."""
     files = (os.path.relpath(path, directory) for path in directory.glob("*/*.ibd"))
     found = {name for name in (file.removesuffix(".ibd") for file in files) if is_table(name)}
     differing = sorted(found ^ contents.tablespaces())

@@ -76,7 +76,7 @@ class Inspector:
         self._follower = self._follow()
         self._wanted = next(self._follower)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Look at the next piece. Raises BackupError when it is no xbstream, or names anything outside the folder."""
         rest = memoryview(data)
         while rest:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Recipe `mariadb-urls`: what a MariaDB instance publishes for its replicas."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from slapos.recipe.erp5.mariadb.primary import Primary, bracketed, url
+
+
+class Recipe:
+    """Options in: `configuration` (the parameters), `ipv4`, `ipv6` (empty without), `port`, `backup-port`,
+    `caucased-port`, `user` and `password` of the replication account, and `token`.
+
+    Options out, all of them texts: `primary`, `bootstrap`, `mariabackup` (empty without physical backups), `caucased`.
+    """
+
+    def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
+        options.update(urls(options["configuration"], options))
+
+    def install(self) -> tuple[str, ...]:
+        return ()
+
+    update = install
+
+
+def urls(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """Where replicas find everything: on the public IPv6 when there is one, always with TLS, else on the IPv4."""
+    host = values["ipv6"] or values["ipv4"]
+    tls = bool(values["ipv6"]) or parameters["replicas-use-tls"]
+    base = f"{'https' if tls else 'http'}://{bracketed(host)}:{values['backup-port']}"
+    primary = Primary(host, int(values["port"]), values["user"], values["password"], base if tls else "")
+    bootstrap = f"{base}/{values['token']}/"
+    own = f"http://{bracketed(host)}:{values['caucased-port']}"
+    return {
+        "primary": url(primary),
+        "bootstrap": bootstrap,
+        "mariabackup": bootstrap if parameters["backup"]["physical"]["enable"] else "",
+        "caucased": parameters["caucased"]["external-url"] or own,
+    }

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A certificate authority for tests: it puts what it made where a partition's servers read it."""
+
+import ssl
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.tls import files
+from slapos.recipe.erp5.tls.files import Files
+
+
+class Authority:
+    """Signs, and revokes, certificates that are valid for a day."""
+
+    def __init__(self, name: str = "authority") -> None:
+        self.key, self.name, self.revoked = files.new_key(), files.name(name), list[int]()
+        self.certificate = (
+            self._builder(self.name, self.key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def _builder(self, subject: x509.Name, key) -> x509.CertificateBuilder:
+        now = times.now()
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+        )
+
+    def issue(self, name: str, *ips: str) -> str:
+        """Key and certificate of a server, when it has addresses, or else of a client."""
+        key = files.new_key()
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if ips else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = self._builder(files.name(name), key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if ips:
+            builder = builder.add_extension(files.addresses(ips), critical=False)
+        return files.key_text(key) + files.text(builder.sign(self.key, hashes.SHA256()))
+
+    def revoke(self, pem: str) -> None:
+        """The next crl() names this certificate."""
+        self.revoked.append(x509.load_pem_x509_certificate(pem.encode()).serial_number)
+
+    def crl(self) -> str:
+        now = times.now() - timedelta(minutes=1)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(now)
+        for number in self.revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        return files.text(builder.next_update(now + timedelta(days=1)).sign(self.key, hashes.SHA256()))
+
+    def install(self, folder: Path, *ips: str) -> None:
+        """Put what the servers of a partition read into its srv/tls, and a client's certificate."""
+        where = Files(folder)
+        process.write_atomically(where.ca, files.text(self.certificate))
+        process.write_atomically(where.crl, self.crl())
+        process.write_atomically(where.server, self.issue(files.SERVER_NAME, *ips))
+        process.write_atomically(where.client, self.issue(files.CLIENT_NAME))
+
+
+def client_context(authority: Path, certificate: Path | None) -> ssl.SSLContext:
+    """What a client needs to know `authority` (a PEM file), and to be known."""
+    context = ssl.create_default_context(cafile=str(authority))
+    if certificate:
+        context.load_cert_chain(certificate)
+    return context
