@@ -30,6 +30,7 @@ PROGRAMS = {
     "mariadb-physical-backup-now": "mariadb.physical",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
+    "mariadb-renew-certificates": "tls.renew",
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What bin/demo does once its environment stands: a SlapOS node, the release, an instance, its promises."""
+"""What bin/demo does once its environment stands: a SlapOS node, the release, a primary and its replica."""
 
 import argparse
 import contextlib
@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -23,9 +24,15 @@ from slapos.slap.standalone import SlapOSNodeCommandError, StandaloneSlapOS
 IPV4, IPV6 = "127.0.0.1", "::1"
 PARTITIONS = 8
 MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range (FACTS 4)
-INSTANCE = "mariadb-primary"
+PRIMARY, REPLICA = "mariadb-primary", "mariadb-replica"
 BUSY = 75  # mariadb-dump-script: another backup is running
 PROMISE_DEADLINE = 120  # seconds for all promises to turn green after processing
+WRITE = """
+CREATE DATABASE IF NOT EXISTS demo;
+CREATE TABLE IF NOT EXISTS demo.greeting (number INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(80), at DATETIME(3));
+INSERT INTO demo.greeting (text, at) VALUES (CONCAT('written on server ', @@server_id), NOW(3));
+"""
+READ = "SELECT * FROM demo.greeting ORDER BY number DESC LIMIT 1"
 
 
 class StepFailed(Exception):
@@ -52,12 +59,15 @@ def main() -> int:
 
 
 def run(node: "Node", update: bool) -> None:
-    """Bring the node, the release and the instance up, and print what an operator needs next."""
+    """Bring the node, the release and the instances up, show that they replicate, and print what comes next."""
     step("SlapOS node with its embedded Master", node.start)
     step("Software release", lambda: node.build(update))
-    step(f"Instance {INSTANCE}", lambda: node.process(update))
-    step("Promises", node.wait_for_promises)
+    step(f"Instance {PRIMARY}", lambda: node.process(PRIMARY, update))
+    step(f"Promises of {PRIMARY}", lambda: node.wait_for_promises(PRIMARY))
     step("A first backup", node.wait_for_backup)
+    step(f"Instance {REPLICA}", lambda: node.process(REPLICA, False))
+    step(f"Promises of {REPLICA}", lambda: node.wait_for_promises(REPLICA))
+    step("A row written on the one, read on the other", node.replicate)
     node.describe()
 
 
@@ -74,7 +84,7 @@ def step(title: str, act: Callable[[], object]) -> None:
 
 
 class Node:
-    """The standalone SlapOS node in DIRECTORY/node, and the one instance that the demo requests."""
+    """The standalone SlapOS node in DIRECTORY/node, and the two instances that the demo requests."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -82,6 +92,7 @@ class Node:
         self.release = str(directory / "src" / "software" / "erp5" / "software.cfg")
         self.slapos = str(directory / "env/bin/slapos")
         self.slap: StandaloneSlapOS | None = None
+        self.row = ""
 
     # -- steps
 
@@ -115,48 +126,58 @@ class Node:
         except SlapOSNodeCommandError as error:
             raise StepFailed(command_failure(error, self.base / "var/log/slapos-node-software.log")) from error
 
-    def process(self, update: bool) -> None:
-        """Request and process the instance until what it publishes is there; with `update`, restart its services."""
+    def process(self, name: str, update: bool) -> None:
+        """Request and process an instance until what it publishes is there; with `update`, restart all services."""
         assert self.slap
         if update:
             # The release keeps its path here, so nothing tells services that their code has changed.
             with self.slap.instance_supervisor_rpc as instances:
                 instances.stopAllProcesses()
-        self.request()
+        self.request(name)
         log = self.base / "var/log/slapos-node-instance.log"
         try:
             self.slap.waitForInstance(max_retry=1)
         except SlapOSNodeCommandError as error:
             # Another instance of this node may be at fault, which is no fault of ours.
-            command = [f"{self.base}/bin/slapos", "node", "instance", "--force", "--only-cp", self.partition().name]
+            command = [f"{self.base}/bin/slapos", "node", "instance", "--force", "--only-cp", self.partition(name).name]
             if subprocess.run(command, capture_output=True, check=False).returncode != 0:
                 raise StepFailed(command_failure(error, log)) from error
             print(f"\n(other instances of this node fail: read {log})", end="", flush=True)
-        if not self.published():
+        if not self.published(name):
             raise StepFailed(f"nothing was published; read {log}")
 
-    def wait_for_promises(self) -> None:
+    def wait_for_promises(self, name: str) -> None:
         """Run the promises until each is green, PROMISE_DEADLINE seconds at most."""
         deadline = time.monotonic() + PROMISE_DEADLINE
         while True:
-            results = self.promises()
+            results = self.promises(name)
             red = {title: message for title, (failed, message) in results.items() if failed}
             if results and not red:
                 return
             if time.monotonic() > deadline:
                 lines = "\n".join(f"  {title}: {message}" for title, message in red.items())
-                raise StepFailed(f"not green after {PROMISE_DEADLINE} s:\n{lines}\nread {self.partition()}/var/log")
+                raise StepFailed(f"not green after {PROMISE_DEADLINE} s:\n{lines}\nread {self.partition(name)}/var/log")
             time.sleep(1)
 
     def wait_for_backup(self) -> None:
         """Make a backup where there is none, and wait until one is offered; the scheduler may be making it already."""
-        program = str(self.partition() / "bin" / "mariadb-dump-script")
+        program = str(self.partition(PRIMARY) / "bin" / "mariadb-dump-script")
         deadline = time.monotonic() + PROMISE_DEADLINE
-        while not newest_name(self.published()["replication-bootstrap-url"]):
+        while not self.newest_backup():
             made = subprocess.run([program], capture_output=True, text=True, check=False)
             if made.returncode not in (0, BUSY) or time.monotonic() > deadline:
                 raise StepFailed(f"{program} ended with status {made.returncode}: {made.stderr.strip()}")
             time.sleep(1 if made.returncode == BUSY else 0)
+
+    def replicate(self) -> None:
+        """Write a row on the primary and read it on the replica, PROMISE_DEADLINE seconds later at most."""
+        self.sql(PRIMARY, WRITE)
+        self.row = self.sql(PRIMARY, READ)
+        deadline = time.monotonic() + PROMISE_DEADLINE
+        while self.sql(REPLICA, READ, check=False) != self.row:
+            if time.monotonic() > deadline:
+                raise StepFailed(f"the row did not arrive: {self.promises(REPLICA)['mariadb-replication'][1]}")
+            time.sleep(0.2)
 
     def stop(self) -> None:
         """Stop the instances first, each with the time it needs, then the supervisors, then what outlived them."""
@@ -190,24 +211,50 @@ class Node:
             return found
         return [process for process in found if process.ppid() == 1 and not is_supervisor(process)]
 
-    def request(self):
-        """Request the instance; asking again with the same parameters changes nothing."""
+    def request(self, name: str):
+        """Request an instance; asking again with the same parameters changes nothing."""
         assert self.slap
-        parameters = {"_": json.dumps({})}
-        return self.slap.request(self.release, INSTANCE, "mariadb", partition_parameter_kw=parameters)
+        parameters: dict[str, object] = {}
+        if name == REPLICA:
+            # All that a replica needs is what its primary publishes.
+            published = self.published(PRIMARY)
+            parameters["replication"] = {
+                "primary-url": published["replication-primary-url"],
+                "bootstrap-url": published["replication-bootstrap-url"],
+                # Two seconds of lag while the demo's machine is busy are nothing to be alarmed about.
+                "seconds-behind-master-threshold": 10,
+            }
+        return self.slap.request(self.release, name, "mariadb", partition_parameter_kw={"_": json.dumps(parameters)})
 
-    def published(self) -> dict:
-        """What the instance publishes, as a dictionary; empty before its first successful processing."""
-        connection = self.request().getConnectionParameterDict()
+    def published(self, name: str) -> dict:
+        """What an instance publishes, as a dictionary; empty before its first successful processing."""
+        connection = self.request(name).getConnectionParameterDict()
         return json.loads(connection.get("_", "{}"))
 
-    def partition(self) -> Path:
-        return self.base / "inst" / self.request().getId()
+    def partition(self, name: str) -> Path:
+        return self.base / "inst" / self.request(name).getId()
 
-    def promises(self) -> dict[str, tuple[bool, str]]:
+    def promises(self, name: str) -> dict[str, tuple[bool, str]]:
         """Each promise, evaluated now: title -> (failed, message)."""
         assert self.slap
-        return promises.evaluate(self.partition(), self.slap._master_url)
+        return promises.evaluate(self.partition(name), self.slap._master_url)
+
+    def sql(self, name: str, statements: str, check: bool = True) -> str:
+        """Execute statements as the administrator; the values of the last row, or nothing when that failed."""
+        client = [str(self.partition(name) / "bin/mariadb"), "--batch", "--skip-column-names"]
+        done = subprocess.run(client, input=statements, capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            raise StepFailed(f"{client[0]} ended with status {done.returncode}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def newest_backup(self) -> str:
+        """The name of the newest backup that the primary offers, empty while there is none."""
+        url, files = self.published(PRIMARY)["replication-bootstrap-url"], self.partition(PRIMARY) / "srv/tls"
+        context = ssl.create_default_context(cafile=files / "ca.pem")
+        context.load_cert_chain(files / "client.pem")
+        with urllib.request.urlopen(url, context=context) as response:
+            backups = json.load(response)["backups"]
+        return backups[-1]["name"] if backups else ""
 
     def processes_of_the_node(self) -> list[psutil.Process]:
         """Processes of this account that run something below the directory, ourselves and our ancestors left out."""
@@ -221,41 +268,39 @@ class Node:
         return found
 
     def describe(self) -> None:
-        """Print what is published, each promise, and what to type next."""
-        published, partition = self.published(), self.partition()
-        print(f"\nPublished by {INSTANCE}:")
-        for key, value in sorted(published.items()):
-            for item in value if isinstance(value, list) else [value]:
-                print(f"  {key:<26} {item}")
-        print("\nPromises:")
-        for title, (failed, message) in self.promises().items():
-            print(f"  {'RED  ' if failed else 'green'} {title}: {message}")
+        """Print what is published, each promise, the row that travelled, and what to type next."""
+        for name in (PRIMARY, REPLICA):
+            print(f"\nPublished by {name}:")
+            for key, value in sorted(self.published(name).items()):
+                for item in value if isinstance(value, list) else [value]:
+                    print(f"  {key:<26} {item}")
+            print(f"Promises of {name}:")
+            for title, (failed, message) in self.promises(name).items():
+                print(f"  {'RED  ' if failed else 'green'} {title}: {message}")
+        print(f"\nWritten on {PRIMARY}, read on {REPLICA}: {self.row}")
+        published, partition, replica = self.published(PRIMARY), self.partition(PRIMARY), self.partition(REPLICA)
         url = urlsplit(published["database-list"][0])
         software = (partition / "software_release").resolve()
         backups = published["replication-bootstrap-url"]
+        curl = f"curl --fail --cert {partition}/srv/tls/client.pem --cacert {partition}/srv/tls/ca.pem"
         print(f"""
 What to type next, as {pwd.getpwuid(os.getuid()).pw_name}:
   {partition}/bin/mariadb
-      an administrator's client; as the database's own user, with the password of the URL above:
+  {replica}/bin/mariadb
+      an administrator's client, of the primary and of the replica; as the database's own user, with the password of
+      the primary's URL above:
   {software}/parts/mariadb/bin/mariadb --no-defaults --host {url.hostname} --port {url.port} \\
       --user {url.username} --password {url.path[1:]}
   {partition}/bin/mariadb-dump-script
       a backup, now
-  curl --fail {backups}
-      the list of backups; the newest one itself, and into an empty server (README.md, Restoring a backup):
-  curl --fail --remote-name {backups}{newest_name(backups)}
+  {curl} {backups}
+      the list of backups; the newest one itself (what to do with it: README.md, Restoring a backup):
+  {curl} --remote-name {backups}{self.newest_backup()}
   {self.base}/bin/slapos service list
       what is requested; `node instance` processes it again, `--help` tells more
   bin/demo --dir {self.directory} --stop
       stop all of it (not as that account, but as you did just now); --destroy removes it
 """)
-
-
-def newest_name(url: str) -> str:
-    """The name of the newest backup that `url` lists, empty while there is none."""
-    with urllib.request.urlopen(url) as response:
-        backups = json.load(response)["backups"]
-    return backups[-1]["name"] if backups else ""
 
 
 def command_failure(error: SlapOSNodeCommandError, log: Path) -> str:

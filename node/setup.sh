@@ -24,8 +24,8 @@ usage() {
         cat <<TEXT
 usage: bin/demo [--dir DIRECTORY] [--update | --stop | --destroy]
 
-  Builds the software release on a SlapOS node of its own, requests a MariaDB instance, and waits until every
-  promise is green. A second run finds everything in place.
+  Builds the software release on a SlapOS node of its own, requests a MariaDB instance and a replica of it, waits until
+  every promise is green, and shows a row that travelled. A second run finds everything in place.
 
   --dir DIRECTORY  where everything is kept (now: $directory); at most $LONGEST characters
   --update         take over a changed checkout: reinstall our distribution, rebuild the release, process again

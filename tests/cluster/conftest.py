@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.node import PARTITIONS, ROOT, Instance, Node, environment, served_checkout
+from tests.cluster.replicas import make_source
 
 PASSWORD = 'it\'s "100%" $HOME ${buildout:directory} \\ Ünïcode 日本'
 
@@ -51,3 +52,21 @@ def first(pair: tuple[Instance, Instance]) -> Instance:
 @pytest.fixture
 def second(pair: tuple[Instance, Instance]) -> Instance:
     return pair[1]
+
+
+@pytest.fixture(scope="session")
+def source(node: Node) -> Instance:
+    """A primary with data of every kind and backups of every kind, for scenarios that make replicas of it."""
+    return make_source(node, "source")
+
+
+@pytest.fixture(scope="session")
+def source_ipv6(node: Node) -> Instance:
+    """The same, whose replicas reach it by IPv6."""
+    return make_source(node, "source-ipv6", **{"use-ipv6": True})
+
+
+@pytest.fixture(params=["IPv4", "IPv6"])
+def either_source(request: pytest.FixtureRequest) -> Instance:
+    """Both, one after the other."""
+    return request.getfixturevalue({"IPv4": "source", "IPv6": "source_ipv6"}[request.param])

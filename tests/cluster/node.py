@@ -7,10 +7,12 @@ import http.server
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 import pymysql
+from pymysql.cursors import DictCursor
 
 from node import promises
 
 ROOT = Path(__file__).parents[2]
 SERVER_PORTS = range(27000, 27100)
-PARTITIONS = 10
+PARTITIONS = 16
+LENIENT = {"seconds-behind-master-threshold": 60}
+"""A busy test machine may lag for a moment; scenarios about lag say their own."""
 
 
 @contextlib.contextmanager
@@ -99,6 +104,47 @@ class Instance:
             for statement in statements:
                 cursor.execute(statement)
             return cursor.fetchall()
+
+    def replica_of(self, primary: "Instance", bootstrap: str | None = None, **replication: Any) -> dict[str, Any]:
+        """Parameters of a replica of `primary`, made of what it publishes alone; `bootstrap` is a kind, "" for any."""
+        published = primary.published
+        chosen: dict[str, Any] = {"primary-url": published["replication-primary-url"], **LENIENT}
+        if bootstrap is not None:
+            chosen["bootstrap-url"] = published["replication-bootstrap-url"] + (f"#{bootstrap}" if bootstrap else "")
+        return {"replication": chosen | {key.replace("_", "-"): value for key, value in replication.items()}}
+
+    def bootstrapped(self) -> dict[str, Any]:
+        """What the database says of how it was made."""
+        return json.loads((self.path / "srv/mariadb/slapos.bootstrap.json").read_text())
+
+    def slave_status(self) -> dict[str, Any]:
+        """SHOW SLAVE STATUS, empty on a primary."""
+        with contextlib.closing(
+            pymysql.connect(read_default_file=str(self.path / "etc/mariadb.cnf"), cursorclass=DictCursor)
+        ) as db:
+            cursor = db.cursor()
+            cursor.execute("SHOW SLAVE STATUS")
+            return cursor.fetchone() or {}
+
+    def wait_for_row_of(self, primary: "Instance") -> None:
+        """Write a row on `primary`, and wait until it is here: the last word of each scenario of replication."""
+        text = f"for {self.name}"
+        primary.sql(
+            "CREATE DATABASE IF NOT EXISTS travel",
+            "CREATE TABLE IF NOT EXISTS travel.message (id INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(80))",
+            f"INSERT INTO travel.message (text) VALUES ('{text}')",
+        )
+        ((number,),) = primary.sql("SELECT MAX(id) FROM travel.message")
+
+        def arrived() -> bool:
+            with contextlib.suppress(pymysql.MySQLError):
+                return self.sql(f"SELECT text FROM travel.message WHERE id = {number}") == ((text,),)
+            return False
+
+        try:
+            eventually(arrived, f"the row {number} of {primary.name} on {self.name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.promises()}\n{tail(self.path)}") from None
 
     def pid(self) -> int:
         """mariadbd's."""
@@ -182,8 +228,8 @@ def run(command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 
-def connect(url: str) -> pymysql.connections.Connection:
-    """Connect with a published mysql:// URL."""
+def connect(url: str, **options: Any) -> pymysql.connections.Connection:
+    """Connect with a published mysql:// URL; `options` are pymysql.connect's, such as those of TLS."""
     parts = urlsplit(url)
     return pymysql.connect(
         host=parts.hostname,
@@ -192,7 +238,22 @@ def connect(url: str) -> pymysql.connections.Connection:
         password=unquote(parts.password or "").encode(),  # PyMySQL would encode a text as latin1
         database=unquote(parts.path[1:]) or None,
         autocommit=True,
+        **options,
     )
+
+
+def client_tls(instance: Instance) -> ssl.SSLContext:
+    """What the partition's own authority lets a replication client connect with."""
+    context = ssl.create_default_context(cafile=instance.path / "srv/tls/ca.pem")
+    context.load_cert_chain(instance.path / "srv/tls/client.pem")
+    return context
+
+
+def fetch(instance: Instance, url: str, **headers: str) -> tuple[int, bytes]:
+    """GET a URL that the instance published, with a replication client's certificate."""
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, context=client_tls(instance) if url.startswith("https") else None) as response:
+        return response.status, response.read()
 
 
 def processed_partitions(output: str) -> list[str]:

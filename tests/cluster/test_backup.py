@@ -6,17 +6,11 @@ import hashlib
 import json
 import subprocess
 import urllib.error
-import urllib.request
 
 import pymysql
 import pytest
 
-from tests.cluster.node import eventually
-
-
-def fetch(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
-        return response.status, response.read()
+from tests.cluster.node import eventually, fetch
 
 
 @pytest.fixture
@@ -28,15 +22,15 @@ def offered(first):
     )
     first.backup()
     base = first.published["replication-bootstrap-url"]
-    newest = json.loads(fetch(base)[1])["backups"][-1]
+    newest = json.loads(fetch(first, base)[1])["backups"][-1]
     return base + newest["name"], newest
 
 
-def test_it_downloads_with_its_checksum_and_by_ranges(offered):
+def test_it_downloads_with_its_checksum_and_by_ranges(first, offered):
     url, entry = offered
-    status, whole = fetch(url)
+    status, whole = fetch(first, url)
     assert (status, len(whole), hashlib.sha256(whole).hexdigest()) == (200, entry["size"], entry["sha256"])
-    status, part = fetch(url, Range="bytes=100-199")
+    status, part = fetch(first, url, Range="bytes=100-199")
     assert (status, part) == (206, whole[100:200])
 
 
@@ -50,13 +44,13 @@ def test_what_is_not_listed_is_not_served(first):
         "nothing",
     ):
         with pytest.raises(urllib.error.HTTPError) as refused:
-            fetch(base + name)
+            fetch(first, base + name)
         assert refused.value.code in (400, 404), name
 
 
 def test_it_restores_into_an_empty_server(node, first, offered, tmp_path):
     url, _ = offered
-    (tmp_path / "backup.sql.zst").write_bytes(fetch(url)[1])
+    (tmp_path / "backup.sql.zst").write_bytes(fetch(first, url)[1])
     with empty_server(node.release / "parts/mariadb", tmp_path) as socket:
         client = f"{node.release}/parts/mariadb/bin/mariadb --no-defaults --socket={socket} --user=root --sandbox"
         restore = f"{node.release}/parts/zstd/bin/zstd --decompress --stdout {tmp_path}/backup.sql.zst | {client}"

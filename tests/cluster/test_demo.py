@@ -47,11 +47,14 @@ def test_from_nothing_to_green_and_gone_again(directory, tmp_path):
     assert len(promises) >= 3 and {colour for colour, _ in promises} == {"green"}, output
 
     # What it prints works as it stands.
-    for url in re.findall(r"mysql://\S+", output):
+    for url in re.findall(r"mysql://\S+/erp5", output):
         connect(url).close()
-    (download,) = re.findall(r"curl --fail --remote-name (\S+\.sql\.zst)", output)
-    subprocess.run(["curl", "--fail", "--silent", "--remote-name", download], check=True, cwd=tmp_path)
-    assert (tmp_path / download.rsplit("/", 1)[1]).stat().st_size > 1000
+    (download,) = re.findall(r"curl --fail .*\.sql\.zst", output)
+    subprocess.run([*download.split(), "--silent"], check=True, cwd=tmp_path)
+    (dump,) = tmp_path.glob("*.sql.zst")
+    assert dump.stat().st_size > 1000
+    (row,) = re.findall(r"^Written on mariadb-primary, read on mariadb-replica: (.+)$", output, re.MULTILINE)
+    assert row.split()[:4] == ["1", "written", "on", "server"]
     # The Master's database knows every password, so nobody else may even enter.
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 

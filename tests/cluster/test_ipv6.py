@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""With use-ipv6 the server and its backups are reachable on IPv6 too, but no account can log in there without TLS."""
+"""With use-ipv6 the server and its backups are reachable on IPv6 too, with TLS only."""
 
 import json
-import urllib.request
 from urllib.parse import urlsplit
 
 import pymysql
 import pytest
 
-from tests.cluster.node import connect
+from tests.cluster.node import client_tls, connect, fetch
 
 
 def on_ipv6(url):
@@ -16,20 +15,22 @@ def on_ipv6(url):
     return url.replace("127.0.0.1", "[::1]")
 
 
-def test_ipv6_is_served_and_asks_for_tls(node):
+def test_ipv6_is_served_with_tls_only(node):
     instance = node.instance("both-families")
     instance.request({"use-ipv6": True})
     node.process()
     try:
         instance.wait_until_green()
-        published = instance.published
-        connect(published["database-list"][0]).close()
-        for url in (published["database-list"][0], published["replication-primary-url"]):
+        published, tls = instance.published, {"ssl": client_tls(instance)}
+        application = published["database-list"][0]
+        connect(application).close()
+        for url in (on_ipv6(application), published["replication-primary-url"]):
+            assert urlsplit(url).hostname == "::1"
             with pytest.raises(pymysql.err.OperationalError, match="1045"):
-                connect(on_ipv6(url))
-        backups = on_ipv6(published["replication-bootstrap-url"])
+                connect(url, ssl_disabled=True)
+            connect(url, **tls).close()
+        backups = published["replication-bootstrap-url"]
         assert urlsplit(backups).hostname == "::1"
-        with urllib.request.urlopen(backups) as response:
-            assert json.load(response)["format"] == 1
+        assert json.loads(fetch(instance, backups)[1])["format"] == 1
     finally:
         node.destroy(instance)

@@ -3,27 +3,30 @@
 
 import contextlib
 
-from tests.cluster.node import connect
+from tests.cluster.node import client_tls, connect
 
-PORTS = ("mariadb-port", "backup-port")
+PORTS = ("mariadb-port", "backup-port", "caucased-port")
 
 
 def test_ports_and_server_ids_differ(pair):
     chosen = [(instance.path / "srv/kept" / name).read_text().strip() for instance in pair for name in PORTS]
-    assert len(set(chosen)) == 4
+    assert len(set(chosen)) == 6
     assert len({instance.published["server-id"] for instance in pair}) == 2
 
 
 def test_each_published_url_reaches_its_own_server(pair):
     for instance in pair:
         published = instance.published
-        for url in (
-            published["database-list"] + published["test-database-list"] + [published["replication-primary-url"]]
-        ):
-            with contextlib.closing(connect(url)) as db:
+        urls = published["database-list"] + published["test-database-list"]
+        for url, options in [*((url, {}) for url in urls), (published["replication-primary-url"], with_tls(instance))]:
+            with contextlib.closing(connect(url, **options)) as db:
                 cursor = db.cursor()
                 cursor.execute("SELECT @@server_id")
                 assert str(cursor.fetchone()[0]) == published["server-id"]
+
+
+def with_tls(instance):
+    return {"ssl": client_tls(instance)}
 
 
 def test_a_published_account_writes_and_reads_its_database(first):

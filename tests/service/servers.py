@@ -77,7 +77,7 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = PATIE
 
 def make_config(partition: Path, **changes: Any) -> Config:
     """A Config for a fresh partition in the folder `partition` (a short name: sockets), with its files and folders."""
-    for name in ("bin", "etc", "srv", "srv/backup", "tmp", "var", "var/log", "var/run"):
+    for name in ("bin", "etc", "srv", "srv/backup", "srv/kept", "tmp", "var", "var/log", "var/run"):
         (partition / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     config = Config(
         instance="test instance",
@@ -168,6 +168,7 @@ def service_context(config: Config) -> dict[str, str]:
         "data_directory": str(config.data_directory),
         "on_creation": f'{programs}/mariadb-create --config {json_file} --data-directory "$MARIADB_DATA_DIRECTORY"',
         "on_start": f"{programs}/mariadb-on-start --config {json_file}",
+        "options_file": str(config.server_options),
     }
 
 
@@ -311,6 +312,7 @@ def login(config: Config, user: str, password: str, database: str | None = None,
         database=database,
         port=config.network.port,
         charset="utf8mb4",
+        ssl_disabled=True,  # PyMySQL would use TLS wherever the server offers it
         **where,
     )
 

@@ -312,6 +312,25 @@ def test_the_server_gets_the_environment_and_the_script_its_arguments(hooked, co
     assert words[-3:-1] == [b"--max-connections=77", b"--init-connect=SET @a = 1"]
 
 
+def test_the_server_gets_what_on_start_has_left_in_the_options_file(hooked, config):
+    options, following = config.path("var", "odd 'name'.options"), config.path("var", "next")
+    following.write_text("--max-connections=77\n--init-connect=SET @a = 'x  \\y'\n")
+    service = hooked(
+        on_start=f'rm -f "$OPTIONS"\n[ ! -e {following} ] || cp {following} "$OPTIONS"',
+        environ=f"OPTIONS={options}",
+        options_file=str(options),
+    )
+
+    def last_words(count: int) -> list[bytes]:
+        return Path("/proc", str(service.process.pid), "cmdline").read_bytes().split(b"\0")[-count - 1 : -1]
+
+    service.run()
+    assert last_words(2) == [b"--max-connections=77", b"--init-connect=SET @a = 'x  \\y'"]
+    following.unlink()
+    service.restart()
+    assert last_words(1) == [b"--datadir=" + bytes(config.data_directory)]
+
+
 def test_everything_is_private(small):
     """The database is one's own from its first byte on, whatever umask the supervisor has."""
     small.run()

@@ -255,6 +255,23 @@ def test_sigterm_cleans_up_once(handlers):
     assert (raised.value.code, cleaned) == (143, [True])
 
 
+def test_sigterm_while_a_command_is_being_started_is_not_lost():
+    program = """
+import os, signal
+from slapos.recipe.erp5 import process
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+def body():
+    try:
+        process.run(["sleep", "60"], "sleep")
+    finally:
+        os.register_at_fork(before=lambda: print("cleaned up", flush=True))
+        os.fork() or os._exit(0)
+raise SystemExit(process.program(body))
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stdout) == (143, b"cleaned up\n")
+
+
 def test_steps_are_logged_with_the_time_they_took(capsys, monkeypatch):
     clock = iter((100.0, 100.5, 200.0, 202.25))
     monkeypatch.setattr(process.time, "monotonic", lambda: next(clock))

@@ -24,3 +24,11 @@ class BackupError(Error):
 
 class Busy(Error):
     """Somebody else is at it: another run of the same program holds the lock."""
+
+
+class CertificateError(Error):
+    """A certificate, key or revocation list cannot be used, or an authority did not give one."""
+
+
+class Unreachable(Error):
+    """A server that we need does not answer, or breaks off: nothing but waiting and trying again helps."""

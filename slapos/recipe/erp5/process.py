@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,10 +61,18 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None
     """
     arguments = [str(word) for word in command]
     options = {"stdin": subprocess.DEVNULL, "preexec_fn": die_with_parent(), **options}
+    child = None
     try:
-        return subprocess.Popen(arguments, env=environment(env), **options)
+        with _interruption.postponed():
+            child = subprocess.Popen(arguments, env=environment(env), **options)
     except OSError as error:
         raise CommandError(f"{arguments[0]} cannot be started: {error}") from error
+    except SystemExit:
+        if child:
+            child.kill()
+            child.wait()
+        raise
+    return child
 
 
 def enlarge_pipe(pipe: IO[bytes]) -> None:
@@ -228,7 +237,7 @@ def program(body: Callable[[], int | None]) -> int:
     SIGTERM, SIGHUP and SIGINT end it like an exception, so that what it has begun is cleaned up: status 128 + signal.
     """
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _interruption)
     try:
         with attempting(f"complete {Path(sys.argv[0]).name}"):
             return body() or 0
@@ -237,8 +246,38 @@ def program(body: Callable[[], int | None]) -> int:
         return 1
 
 
-def _interrupt(number: int, frame: object) -> None:
-    # Once is enough: a second signal, such as the one for the whole process group, would cut the cleaning up short.
-    for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(other, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+class _Interruption:
+    """The exception that a signal becomes; it waits while a command is being started.
+
+    In the middle of that it would be lost: Python throws away what is raised in the functions that it calls around
+    fork(2), such as those of the logging module (3.11, seen), and the program would never end.
+    """
+
+    def __init__(self) -> None:
+        self._postponing, self._asked = False, 0
+
+    def __call__(self, number: int, frame: object) -> None:
+        # Once is enough: a second signal, such as the one for the whole process group, would cut the cleaning up short.
+        for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(other, signal.SIG_IGN)
+        if not self._postponing:
+            raise SystemExit(128 + number)
+        self._asked = number
+
+    @contextlib.contextmanager
+    def postponed(self) -> Iterator[None]:
+        """The signal's exception comes at the end. Handlers run in the main thread alone."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._postponing = True
+        try:
+            yield
+        finally:
+            self._postponing = False
+            asked, self._asked = self._asked, 0
+            if asked:
+                raise SystemExit(128 + asked)
+
+
+_interruption = _Interruption()

@@ -7,13 +7,15 @@ import pytest
 
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import decide, sql
-from slapos.recipe.erp5.mariadb.config import Config, Database, Network
+from slapos.recipe.erp5.mariadb.config import Config, Database, Network, Replication
 from slapos.recipe.erp5.mariadb.decide import Handled, Plan, Snapshot, World
 from slapos.recipe.erp5.mariadb.sql import Account
+from slapos.recipe.erp5.tls import files
 from tests.unit.mariadb import partition
 
 ERP5 = Database("erp5", "user", "secret", with_process_privilege=True)
 TEST = Database("erp5_test_0", "testuser_0", "other")
+REPLICATION = {Account("replication_user", host) for host in (decide.IPV4, decide.IPV6)}
 NOTHING = World(frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
 
 
@@ -77,9 +79,27 @@ def test_what_is_requested_in_the_order_of_creation(config):
 
 def test_with_ipv6_each_user_gets_one_more_account_that_requires_tls(config):
     more = {item for item in decide.requested(with_ipv6(config)) if item not in decide.requested(config)}
-    accounts = {str(item.account): item.require_tls for item in more if item.kind == "account"}
-    assert accounts == {"user@%:%": True, "testuser_0@%:%": True, "replication_user@%:%": True}
-    assert not [item for item in decide.requested(config) if item.require_tls]
+    accounts = {str(item.account): item.require for item in more if item.kind == "account"}
+    assert accounts == {"user@%:%": "TLS", "testuser_0@%:%": "TLS", "replication_user@%:%": files.CLIENT_SUBJECT}
+
+
+def test_the_replication_account_needs_a_certificate_of_the_one_subject_unless_told_otherwise(config):
+    required = {item.name: item.require for item in decide.requested(config) if item.require}
+    assert required == {"replication_user@%.%.%.%": "/CN=slapos-replication-client"}
+    private = dataclasses.replace(with_ipv6(config), replicas_use_tls=False)
+    required = {item.name: item.require for item in decide.requested(private) if item.account in REPLICATION}
+    assert required == {
+        "replication_user@%.%.%.%": "",
+        "REPLICATION SLAVE TO replication_user@%.%.%.%": "",
+        "replication_user@%:%": "/CN=slapos-replication-client",
+        "REPLICATION SLAVE TO replication_user@%:%": "",
+    }
+
+
+def test_nothing_is_requested_for_an_entry_whose_password_is_not_known(config):
+    """A replica publishes what works: it has databases and users from its primary, and not their passwords."""
+    unknown = dataclasses.replace(config, databases=(Database("erp5", "user", ""), Database("more", "other", "")))
+    assert not [name for name in names(decide.requested(unknown)) if "erp5 " in name or "more" in name]
 
 
 def test_a_shared_user_is_requested_once(config):
@@ -119,10 +139,6 @@ ODD = "which the server keeps for itself or cannot store: choose another name"
                 " another user",
             )
             for user in ("", "x" * 81, *sorted(decide.RESERVED_USERS))
-        ),
-        (
-            Database("a", "b", ""),
-            "database-list gives 'a' an empty password: leave it out to get a random one",
         ),
         (
             Database("a", "user", "another"),
@@ -289,3 +305,25 @@ def test_series():
     assert decide.series("10.11.19-MariaDB-log") == (10, 11)
     assert decide.series("10.6.1") < decide.series("10.11.1")
     assert decide.series("") == ()
+
+
+# ---- static options of the server
+
+
+REPLICATION_PARAMETER = Replication("mysql://u:p@10.0.0.1:1", "", "", 0, True, True)
+SILENT_PARAMETER = dataclasses.replace(REPLICATION_PARAMETER, allow_tcp_connections_on_replica=False)
+
+
+@pytest.mark.parametrize(
+    "parameter, replica, options",
+    [
+        (None, False, ()),
+        (REPLICATION_PARAMETER, False, ()),
+        (SILENT_PARAMETER, False, ()),
+        (None, True, ("--read-only=ON",)),
+        (REPLICATION_PARAMETER, True, ("--read-only=ON",)),
+        (SILENT_PARAMETER, True, ("--read-only=ON", "--skip-networking")),
+    ],
+)
+def test_the_network_is_off_only_where_it_is_asked_for_and_the_database_is_a_replica(parameter, replica, options):
+    assert decide.server_options(parameter, replica) == options

@@ -100,7 +100,7 @@ class _Limited(io.BytesIO):
 
 def facts(content: bytes) -> dump_file.Facts:
     return dump_file.facts(
-        dump_file.Written(1, "", len(content), content[: dump_file._HEAD], content[-dump_file._TAIL :])
+        dump_file.Written(1, "", len(content), content[: dump_file.HEAD], content[-dump_file._TAIL :])
     )
 
 

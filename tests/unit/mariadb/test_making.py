@@ -15,18 +15,6 @@ def lines(capsys) -> list[str]:
     return [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
 
 
-def test_progress_now_and_then(monkeypatch, capsys):
-    clock = iter([100.0, 105.0, 110.0, 111.0, 130.0])
-    monkeypatch.setattr(making.time, "monotonic", lambda: next(clock))
-    progress = making.Progress("dumped")
-    for megabytes in (1, 20, 21, 60):
-        progress(megabytes << 20, megabytes << 18)
-    assert lines(capsys) == [
-        "dumped 20.0 MiB, 2.0 MiB/s, compressed to 5.0 MiB",
-        "dumped 60.0 MiB, 2.0 MiB/s, compressed to 15.0 MiB",
-    ]
-
-
 @pytest.mark.parametrize("kind", ["logical", "physical"])
 def test_there_has_to_be_room(monkeypatch, capsys, tmp_path, kind):
     where = getattr(store, kind)(partition.config(tmp_path))

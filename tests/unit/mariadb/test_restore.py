@@ -192,12 +192,3 @@ def test_an_error_is_shown_up_to_its_first_quote(output, shown):
 def test_an_error_s_excerpt_is_short_and_never_empty():
     assert len(dump_load.excerpt(b"ERROR " + b"x" * 9999)) == dump_load.EXCERPT
     assert dump_load.excerpt(b"secret") == "it named no error"
-
-
-def test_progress_is_logged_now_and_then(capfd):
-    times = iter((0, 5, 10, 15, 20.5))
-    report = dump_load.Progress(400 << 20, lambda: next(times))
-    for done in (50, 100, 150, 400):
-        report(done << 20)
-    said = [line.split(" ", 2)[2] for line in capfd.readouterr().err.splitlines()]
-    assert said == ["loaded 100.0 MiB, 25 %, 10.0 MiB/s", "loaded 400.0 MiB, 100 %, 19.5 MiB/s"]

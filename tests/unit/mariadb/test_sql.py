@@ -41,7 +41,7 @@ class Refusing:
 def test_an_error_shows_the_statement_s_first_words_only():
     connection = Refusing(1396, "Operation CREATE USER failed")
     with pytest.raises(ServerError) as raised:
-        sql.create_account(connection, Account("u", "h"), "*SECRET", False)
+        sql.create_account(connection, Account("u", "h"), "*SECRET", "")
     assert str(raised.value) == "MariaDB refused CREATE USER: Operation CREATE USER failed (1396)"
     assert not isinstance(raised.value, sql.AccessDenied)
 

@@ -167,3 +167,21 @@ def test_the_last_errors_of_a_server(tmp_path):
     assert private_server.last_line(log) == "4 [ERROR] second"
     log.write_text("only a note\n")
     assert private_server.last_errors(log) == "only a note"
+
+
+# ---- static options
+
+
+def test_options_are_left_for_the_service_script_and_taken_away_again(tmp_path):
+    path = tmp_path / "options"
+    start.write_options(path, ())
+    assert not path.exists()
+    start.write_options(path, ("--one", "--two"))
+    assert path.read_text() == "--one\n--two\n"
+    before = path.stat().st_ino
+    start.write_options(path, ("--one", "--two"))
+    assert path.stat().st_ino == before  # not written again: a full disk keeps no replica from starting
+    start.write_options(path, ("--one",))
+    assert path.read_text() == "--one\n"
+    start.write_options(path, ())
+    assert not path.exists()

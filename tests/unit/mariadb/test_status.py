@@ -13,7 +13,7 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import State
 from slapos.recipe.erp5.errors import BackupError, ServerError
-from slapos.recipe.erp5.mariadb import manifest, space, sql, status, store
+from slapos.recipe.erp5.mariadb import manifest, space, sql, sql_identity, status, store
 from slapos.recipe.erp5.mariadb.status import Answer, BinaryLogs, NextBackup
 from tests.unit.mariadb import partition
 
@@ -37,7 +37,7 @@ def test_probe():
     def raises(error):
         raise error
 
-    identity = sql.Identity("10.11.19", 7, "/d", 1, ("*",), True, False, 3)
+    identity = sql_identity.Identity("10.11.19", 7, "/d", 1, ("*",), True, False, 3)
     assert status.probe("a", lambda: identity) == Answer("a", identity)
     assert status.probe("a", lambda: raises(sql.AccessDenied("no"))) == Answer("a", error="no", refused=True)
     assert status.probe("a", lambda: raises(ServerError("none"))) == Answer("a", error="none")

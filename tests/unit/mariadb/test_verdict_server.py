@@ -3,8 +3,9 @@
 
 import dataclasses
 
-from slapos.recipe.erp5.mariadb import verdict
-from slapos.recipe.erp5.mariadb.sql import Identity
+from slapos.recipe.erp5.mariadb import progress, verdict
+from slapos.recipe.erp5.mariadb.progress import State
+from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, ServerStatus
 
 OURS = Identity("10.11.19-MariaDB", 7, "/p/srv/mariadb", 20001, ("127.0.0.2",), True, False, 7300)
@@ -144,9 +145,37 @@ def test_another_port_than_configured():
 def test_network_off():
     local = Answer(SOCKET, dataclasses.replace(OURS, networking=False))
     assert problem(local, Answer(TCP, error="refused")) == (
-        f"no server answers on {TCP} (refused), {EXPECTED}, which has its network off: "
-        "stop what holds the port if something does, and restart the service"
+        f"the server on {SOCKET} has its network off, expected it to listen on {TCP}: restart the service, as this is "
+        "read at its start alone"
     )
+
+
+def test_network_off_as_asked_for():
+    local = Answer(SOCKET, dataclasses.replace(OURS, networking=False, read_only=True))
+    assert summary(local, Answer(TCP, error="refused"), silent=True) == (
+        f"MariaDB 10.11.19-MariaDB with server id 7 answers on {SOCKET}, up for 2 h, read only, its network off"
+    )
+
+
+def test_network_on_that_should_be_off():
+    assert problem(UP, Answer(TCP, OURS), silent=True) == (
+        f"the server on {SOCKET} listens on port 20001 of 127.0.0.2, expected its network off, as "
+        "replication.allow-tcp-connections-on-replica is false and the database is a replica: restart the service, as "
+        "this is read at its start alone"
+    )
+
+
+BOOTSTRAP = State(stage="unpack", method="stored physical", since="2026-11-22T11:00:00Z")
+
+
+def test_a_replica_that_is_being_made_is_no_failure():
+    nobody = Answer(SOCKET, error="nobody")
+    assert summary(nobody, exists=False, creating=True, bootstrap=BOOTSTRAP) == (
+        "the replica is being made by stored physical since 2026-11-22T11:00:00Z: unpack"
+    )
+    assert "has stopped" in problem(nobody, exists=False, creating=True, at_work=False, bootstrap=BOOTSTRAP)
+    done = dataclasses.replace(BOOTSTRAP, stage=progress.COMPLETE)
+    assert "is being created" in problem(nobody, exists=False, creating=True, bootstrap=done)
 
 
 def test_a_refusal_by_our_own_server_is_an_answer():

@@ -12,8 +12,25 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import State
 from slapos.recipe.erp5.mariadb import status, verdict
-from slapos.recipe.erp5.promise import mariadb_accounts, mariadb_backup, mariadb_disk, mariadb_server
+from slapos.recipe.erp5.promise import (
+    mariadb_accounts,
+    mariadb_backup,
+    mariadb_certificates,
+    mariadb_disk,
+    mariadb_replication,
+    mariadb_server,
+)
+from slapos.recipe.erp5.tls import files
 from tests.unit.mariadb import partition
+
+ALL = [
+    mariadb_accounts,
+    mariadb_backup,
+    mariadb_certificates,
+    mariadb_disk,
+    mariadb_replication,
+    mariadb_server,
+]
 
 
 def dashed(value):
@@ -43,12 +60,12 @@ def run(tmp_path, plugin, config=None, check_anomaly=True, **options):
     return result.item
 
 
-@pytest.mark.parametrize("plugin", [mariadb_accounts, mariadb_server, mariadb_backup, mariadb_disk])
+@pytest.mark.parametrize("plugin", ALL)
 def test_nothing_is_tested_while_the_partition_is_processed(tmp_path, plugin):
     assert isinstance(run(tmp_path, plugin, check_anomaly=False), generic.EmptyResult)
 
 
-@pytest.mark.parametrize("plugin", [mariadb_accounts, mariadb_server, mariadb_backup, mariadb_disk])
+@pytest.mark.parametrize("plugin", ALL)
 def test_a_missing_configuration_is_reported(tmp_path, plugin):
     result = run(tmp_path, plugin)
     path = tmp_path / "mariadb.json"
@@ -108,4 +125,30 @@ def test_disk(tmp_path, config, monkeypatch):
     assert result.message == (
         "0 bytes are free for /p/srv, expected at least 1.0 GiB, 1.0 GiB for binary logs (10 days at 0 bytes a day, "
         "0 bytes there): free some, give it a larger disk, or lower binlog-expire-days"
+    )
+
+
+def test_replication(tmp_path, config):
+    result = run(tmp_path, mariadb_replication, config)
+    assert result.hasFailed()
+    assert result.message == (
+        f"replication cannot be judged, as no server answers on {config.socket} (cannot connect to MariaDB: "
+        "Can't connect to MySQL server on 'localhost' ([Errno 2] No such file or directory) (2003)), expected one: the "
+        "promise mariadb-server says what to do"
+    )
+
+
+def test_certificates(tmp_path, config):
+    files.ensure(config.tls, ["127.0.0.2"])
+    result = run(tmp_path, mariadb_certificates, config)
+    assert not result.hasFailed()
+    assert result.message == (
+        "the certificates are placeholders until the authority has answered, which takes some minutes at most"
+    )
+    config.tls.joinpath("server.pem").write_text("")
+    result = run(tmp_path, mariadb_certificates, config)
+    assert result.hasFailed()
+    assert result.message == (
+        "server.pem cannot be used (it holds no private key with its certificate), expected a key with its "
+        "certificate, which the renewal puts there: read the log of the service mariadb-control"
     )

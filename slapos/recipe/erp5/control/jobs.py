@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The regular jobs of a MariaDB partition: its backups, and its logs with the digest of slow queries."""
+"""The regular jobs of a MariaDB partition: certificates, backups, and logs with the digest of slow queries."""
 
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from slapos.recipe.erp5.mariadb.store import Store
 
 LOGS = "log-rotation"
 DIGEST = "slow-query-digest"
+CERTIFICATES = "certificates"
+CERTIFICATES_PERIOD = "*/5 * * * *"
+"""How soon a revocation, a certificate that was approved by hand, or a server that had been down is noticed."""
 MODULES = {"logical": "slapos.recipe.erp5.mariadb.backup", "physical": "slapos.recipe.erp5.mariadb.physical"}
 
 
@@ -21,7 +24,8 @@ def plans(config: Config, config_path: Path) -> tuple[Plan, ...]:
     stores = store.all_of(config)
     for where in stores:
         schedule.check(where.schedule.periodicity, where.parameter)
-    return *(_backup(where, config_path) for where in stores if where.schedule.enable), *_logs(config_path)
+    backups = (_backup(where, config_path) for where in stores if where.schedule.enable)
+    return _certificates(config_path), *backups, *_logs(config_path)
 
 
 def _backup(where: Store, config_path: Path) -> Plan:
@@ -34,6 +38,11 @@ def _backup(where: Store, config_path: Path) -> Plan:
         # One lock for both: the second one would find it taken, and come back a minute later.
         after="" if where.kind == "logical" else store.logical(where.config).job,
     )
+
+
+def _certificates(config_path: Path) -> Plan:
+    command = _command("slapos.recipe.erp5.tls.renew", config_path)
+    return Plan(CERTIFICATES, CERTIFICATES_PERIOD, command, at_once=True)
 
 
 def _logs(config_path: Path) -> tuple[Plan, ...]:

@@ -230,4 +230,4 @@ class Door:
 
 def _signer(path: Path) -> Signer:
     signer = importlib.import_module("slapos.recipe.erp5.tls.signer")  # with all that cryptography needs
-    return signer.Signer(configuration.load(path))
+    return signer.Signer(lambda: configuration.load(path))

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb import sql_identity
 from slapos.recipe.erp5.mariadb.config import Config, Database
+from slapos.recipe.erp5.mariadb.decide import known
 from slapos.recipe.erp5.mariadb.status import TIMEOUT
 from slapos.recipe.erp5.mariadb.verdict import Verdict, judge
 
@@ -27,12 +28,13 @@ class Login:
 def gather(config: Config) -> tuple[Login, ...]:
     """Log in over TCP as each entry's user, into its database, with the password that is published."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return tuple(pool.map(lambda entry: _login(config, entry), config.databases))
+        # An entry without a password is not published: a replica has it from its primary, and not its password.
+        return tuple(pool.map(lambda entry: _login(config, entry), known(config.databases)))
 
 
 def _login(config: Config, entry: Database) -> Login:
     try:
-        sql.identify(
+        sql_identity.identify(
             TIMEOUT,
             host=config.network.ipv4,
             port=config.network.port,

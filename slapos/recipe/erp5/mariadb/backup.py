@@ -11,6 +11,7 @@ from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import dump_file, making, space, store
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import LOGICAL, Entry
+from slapos.recipe.erp5.mariadb.progress import Meter
 
 # See FACTS 3. --single-transaction with --master-data reads a consistent snapshot with its position and locks nobody
 # out; --gtid adds the position; --flush-privileges makes the accounts work as soon as it is loaded.
@@ -72,7 +73,7 @@ def _run_dump(config: Config, path: Path) -> dump_file.Written:
     """Run mariadb-dump into the file `path`; it writes nothing to the server, and dies with us."""
     command = [config.program("mariadb-dump"), f"--defaults-file={config.defaults_file}", *OPTIONS]
     with tempfile.TemporaryFile() as words:
-        return making.capture(command, "dump the databases", path, words, making.Progress("dumped"))
+        return making.capture(command, "dump the databases", path, words, Meter("dumped"))
 
 
 if __name__ == "__main__":

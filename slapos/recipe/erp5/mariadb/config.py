@@ -183,6 +183,21 @@ class Config:
         return self.path("srv", "backup", "offered")
 
     @property
+    def server_options(self) -> Path:
+        """What on_start has decided on mariadbd's command line, an option a line; no file: nothing."""
+        return self.path("var", "run", "mariadbd.options")
+
+    @property
+    def replication_memory(self) -> Path:
+        """What was last known of a replica's lag (replication_memory.py)."""
+        return self.path("var", "run", "replication.json")
+
+    @property
+    def replicas_memory(self) -> Path:
+        """Which replicas were connected when (replication_memory.py)."""
+        return self.path("var", "run", "replicas.json")
+
+    @property
     def scheduler_state(self) -> Path:
         return self.path("var", "run", "scheduler.json")
 

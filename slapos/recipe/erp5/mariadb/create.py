@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The on_creation hook: fills an empty database with accounts, databases and engines, before it ever serves."""
+"""The on_creation hook: completes a new database before it ever serves, as a primary, or as a replica of one."""
 
 import argparse
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.mariadb import bootstrap_note, decide, mroonga, private_server, provision, replica, sql
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import decide, mroonga, private_server, provision, sql
 from slapos.recipe.erp5.mariadb.config import Config
 
 
@@ -17,6 +17,22 @@ def administrator_sql(config: Config) -> str:
 
 
 def create(config: Config, data_directory: Path) -> None:
+    """Complete the new database in `data_directory`: a primary's, or a replica's, which has a note of its making.
+
+    Raises ConfigurationError, ServerError.
+    """
+    note = bootstrap_note.load(data_directory)
+    if note is None:
+        create_primary(config, data_directory)
+        return
+    with process.step("start a private server, and make the administration account"):
+        server = private_server.of(config, data_directory, init_sql=administrator_sql(config))
+    with server as socket, sql.connect(config.defaults_file, socket) as connection:
+        replica.make(config, connection, note)
+        process.log("step: stop the private server")
+
+
+def create_primary(config: Config, data_directory: Path) -> None:
     """Fill the new database in `data_directory`, as mariadb-install-db leaves it.
 
     What concerns this server alone is unlogged; what replicas need is in the binary log from its first event on.

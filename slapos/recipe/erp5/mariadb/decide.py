@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import sql
-from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER, Config, Database
+from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER, Config, Database, Replication
 from slapos.recipe.erp5.mariadb.sql import Account
+from slapos.recipe.erp5.tls import files
 
 ADMINISTRATION = Account(ADMINISTRATOR, "localhost")
 RESERVED_DATABASES = frozenset(("mysql", "information_schema", "performance_schema", "sys", sql.MEMORY))
@@ -25,7 +26,8 @@ LOCAL, IPV4, IPV6 = "localhost", "%.%.%.%", "%:%"
 class Item:
     """One thing to create: a database, an account, or a grant, as the memory names it.
 
-    `hashed`, never a password, and `require_tls` belong to accounts; `privilege` to grants (`ALL` is on `database`).
+    `hashed`, never a password, and `require` (as sql.create_account has it) belong to accounts; `privilege` to grants
+    (`ALL` is on `database`).
     """
 
     kind: str  # "database", "account" or "grant"
@@ -33,7 +35,7 @@ class Item:
     database: str = ""
     account: Account | None = None
     hashed: str = dataclasses.field(default="", repr=False)
-    require_tls: bool = False
+    require: str = ""
     privilege: str = ""
 
     @property
@@ -59,19 +61,27 @@ def requested(config: Config) -> tuple[Item, ...]:
 
     for host in hosts:
         replication = Account(REPLICATION_USER, host)
-        add(_account(replication, config.secrets.replication_password), _global_grant("REPLICATION SLAVE", replication))
-    for entry in entries:
+        # Grants replicate, and an account has one subject: all replication clients have the same (FACTS 3).
+        subject = files.CLIENT_SUBJECT if host == IPV6 or config.replicas_use_tls else ""
+        add(_account(replication, config.secrets.replication_password, subject))
+        add(_global_grant("REPLICATION SLAVE", replication))
+    for entry in known(entries):
         add(Item("database", entry.name, database=entry.name))
         for account in (Account(entry.user, host) for host in (LOCAL, *hosts)):
-            add(_account(account, entry.password), _database_grant(entry.name, account))
+            add(_account(account, entry.password, sql.TLS if account.host == IPV6 else ""))
+            add(_database_grant(entry.name, account))
             if entry.with_process_privilege:
                 add(_global_grant("PROCESS", account))
     return tuple(items.values())
 
 
-def _account(account: Account, password: str) -> Item:
-    hashed = sql.password_hash(password)
-    return Item("account", str(account), account=account, hashed=hashed, require_tls=account.host == IPV6)
+def known(entries: Iterable[Database]) -> tuple[Database, ...]:
+    """Those whose password is known here: of others, which came to a replica from its primary, nothing is created."""
+    return tuple(entry for entry in entries if entry.password)
+
+
+def _account(account: Account, password: str, require: str) -> Item:
+    return Item("account", str(account), account=account, hashed=sql.password_hash(password), require=require)
 
 
 def _database_grant(database: str, account: Account) -> Item:
@@ -101,11 +111,7 @@ def _check(entries: Iterable[Database]) -> None:
                 f"database-list gives {entry.name!r} the user {entry.user!r}, which the server keeps for itself or"
                 " cannot store: choose another user"
             )
-        if not entry.password:
-            raise ConfigurationError(
-                f"database-list gives {entry.name!r} an empty password: leave it out to get a random one"
-            )
-        if passwords.setdefault(entry.user, entry.password) != entry.password:
+        if entry.password and passwords.setdefault(entry.user, entry.password) != entry.password:
             raise ConfigurationError(
                 f"database-list gives the user {entry.user!r} one password for {entry.name!r} and another elsewhere:"
                 " a user has one password, so give it once more or choose another user"
@@ -245,6 +251,18 @@ def start(snapshot: Snapshot) -> Start:
     # An upgrade rewrites their tables, so that they are not what was loaded any more.
     time_zones = upgrade or before is None or before.zoneinfo != now.zoneinfo or _zone_files(before) != _zone_files(now)
     return Start(upgrade=upgrade, time_zones=time_zones, reasons=tuple(reasons))
+
+
+SILENT = "--skip-networking"
+"""The option that leaves a server its socket alone."""
+
+
+def server_options(replication: Replication | None, replica: bool) -> tuple[str, ...]:
+    """What mariadbd is told on its command line: static settings that follow what the database really is."""
+    if not replica:
+        return ()
+    silent = replication is not None and not replication.allow_tcp_connections_on_replica
+    return ("--read-only=ON", *((SILENT,) if silent else ()))
 
 
 def series(version: str) -> tuple[int, ...]:

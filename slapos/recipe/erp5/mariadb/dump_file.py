@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 import zstandard
 
@@ -15,7 +15,7 @@ from slapos.recipe.erp5.errors import BackupError
 
 CHUNK = 1 << 20
 LEVEL = 3
-_HEAD = 4096
+HEAD = 4096
 _TAIL = 1 << 16
 
 # What mariadb-dump 10.11 writes: the version near the beginning, the position just before the end (FACTS 3).
@@ -51,18 +51,24 @@ class Text:
 
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        self.head += chunk[: _HEAD - len(self.head)]
+        self.head += chunk[: HEAD - len(self.head)]
         self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
 
 
-class _Counted:
+class Readable(Protocol):
+    """Anything that gives the next bytes, at most so many, and none at its end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Counted:
     """A file under way: size and sha256 of all that was written to or read from it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Readable) -> None:
         self.file, self.size, self.hash = file, 0, hashlib.sha256()
 
     def write(self, chunk: bytes) -> int:
-        self.file.write(chunk)
+        cast(IO[bytes], self.file).write(chunk)
         return self._count(chunk)
 
     def read(self, size: int) -> bytes:
@@ -83,7 +89,7 @@ def write(source: IO[bytes], path: Path, progress: Callable[[int, int], None]) -
     """
     text, compressor = Text(), zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
     with open(path, "xb", opener=_private) as file:
-        counted = _Counted(file)
+        counted = Counted(file)
         while chunk := source.read(CHUNK):
             text.feed(chunk)
             counted.write(compressor.compress(chunk))
@@ -105,7 +111,7 @@ class Unpacked:
 
     def __init__(self, source: IO[bytes], name: str | Path, announced: int, plain_announced: int) -> None:
         self.name, self.announced, self.plain_announced, self.plain_size = name, announced, plain_announced, 0
-        self._counted = _Counted(source)
+        self._counted = Counted(source)
 
     @property
     def size(self) -> int:
@@ -165,14 +171,31 @@ def verify(path: Path, written: Written) -> None:
 
 def facts(written: Written) -> Facts:
     """What a complete dump says about itself. Raises BackupError when it is cut short, or lacks what we asked for."""
-    last = written.tail.rstrip(b"\n").rpartition(b"\n")[2]
-    if not last.startswith(_END_MARK):
+    if not is_complete(written.tail):
         raise BackupError(f"mariadb-dump ended without its last line `{_END_MARK.decode()}`: the dump is cut short")
-    # The last one: a procedure may hold such a line as well, but nothing that people wrote comes after the real one.
-    positions, version = _GTID.findall(written.tail), _VERSION.search(written.head)
-    if not positions or version is None:
+    found, version = position(written.head, written.tail), server_version(written.head)
+    if found is None or not version:
         raise BackupError("the dump does not name its GTID position and its server's version: is this mariadb-dump?")
-    return Facts(b"".join(positions[-1].split()).decode(), version[1].decode())
+    return Facts(found, version)
+
+
+def is_complete(tail: bytes) -> bool:
+    """Whether the last line of a dump is the one that mariadb-dump writes when it has written all."""
+    return tail.rstrip(b"\n").rpartition(b"\n")[2].startswith(_END_MARK)
+
+
+def position(head: bytes, tail: bytes) -> str | None:
+    """The GTID position of a dump; it is near the end, in those of servers before 10.11 near the beginning."""
+    # The last one: a procedure may hold such a line as well, but nothing that people wrote comes after the real one,
+    # nor before the other.
+    found = _GTID.findall(tail)[-1:] or _GTID.findall(head)[:1]
+    return b"".join(found[0].split()).decode() if found else None
+
+
+def server_version(head: bytes) -> str:
+    """The version of the server that a dump is from; empty when it does not say."""
+    version = _VERSION.search(head)
+    return version[1].decode("utf-8", "replace") if version else ""
 
 
 def _private(path: str, flags: int) -> int:

@@ -4,8 +4,7 @@
 import contextlib
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,9 +14,8 @@ from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import dump_file, space
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
+from slapos.recipe.erp5.mariadb.progress import Meter
 
-PROGRESS_PERIOD = 10.0
-"""Seconds between two lines of progress in the log."""
 EXCERPT = 200
 """The most characters of the client's error that are shown."""
 
@@ -54,6 +52,22 @@ def examine(config: Config, source: IO[bytes], path: Path, limit: int) -> Dump:
 
 def load(config: Config, source: IO[bytes], path: Path, dump: Dump, socket: Path) -> None:
     """Execute the dump, which `examine` has read, on the server behind `socket`. Raises BackupError."""
+    with _unpacked(config, source, path) as pieces:
+        text = execute(config, pieces, path, socket, Meter("loaded", dump.size))
+    if (text.size, text.tail) != (dump.size, dump.tail):
+        raise BackupError(
+            f"the client that loads {path} took {text.size} bytes of {dump.size}, or the file was changed meanwhile:"
+            " leave it alone, and run this again"
+        )
+
+
+def execute(
+    config: Config, pieces: Iterable[bytes], name: str | Path, socket: Path, report: Callable[[int], None]
+) -> dump_file.Text:
+    """Give the text of a dump to the client program; returns what it took, which may be less than there is.
+
+    `report` is called with the bytes given so far. Raises BackupError when the client fails, and what `pieces` raises.
+    """
     command = [
         config.program("mariadb"),
         f"--defaults-file={config.defaults_file}",
@@ -64,52 +78,32 @@ def load(config: Config, source: IO[bytes], path: Path, dump: Dump, socket: Path
         "--default-character-set=utf8mb4",
         "--max-allowed-packet=1G",
     ]
-    text, report = dump_file.Text(), Progress(dump.size)
-    with tempfile.TemporaryFile() as words, _unpacked(config, source, path) as pieces:
-        with process.start(command, stdin=-1, stdout=-3, stderr=words) as client:
-            assert client.stdin is not None
-            try:
-                with contextlib.suppress(BrokenPipeError):  # it ended first, and its status says why
-                    try:
-                        for piece in pieces:
-                            client.stdin.write(piece)
-                            text.feed(piece)
-                            report(text.size)
-                    finally:
-                        client.stdin.close()
-                code = client.wait()
-            except BaseException:
-                client.kill()
-                raise
+    text = dump_file.Text()
+    with tempfile.TemporaryFile() as words, process.start(command, stdin=-1, stdout=-3, stderr=words) as client:
+        assert client.stdin is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it ended first, and its status says why
+                try:
+                    for piece in pieces:
+                        client.stdin.write(piece)
+                        text.feed(piece)
+                        report(text.size)
+                finally:
+                    client.stdin.close()
+            code = client.wait()
+        except BaseException:
+            client.kill()
+            raise
         if code != 0:
             words.seek(0)
-            raise BackupError(f"the client that loads {path} ended with status {code}: {excerpt(words.read())}")
-    if (text.size, text.tail) != (dump.size, dump.tail):
-        raise BackupError(
-            f"the client that loads {path} took {text.size} bytes of {dump.size}, or the file was changed meanwhile:"
-            " leave it alone, and run this again"
-        )
+            raise BackupError(f"the client that loads {name} ended with status {code}: {excerpt(words.read())}")
+    return text
 
 
 def excerpt(output: bytes) -> str:
     """The client's first error up to its first quote: behind that it repeats rows, which are for no log (FACTS 3)."""
     found = re.search(r"^ERROR[^'\"`\n]*", output.decode("utf-8", "replace"), re.MULTILINE)
     return found[0][:EXCERPT].strip() if found else "it named no error"
-
-
-class Progress:
-    """Logs how much of a dump is loaded, at most once in PROGRESS_PERIOD."""
-
-    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.total, self.clock = total, clock
-        self.begin = self.last = clock()
-
-    def __call__(self, done: int) -> None:
-        now = self.clock()
-        if now - self.last >= PROGRESS_PERIOD:
-            self.last = now
-            rate = space.size_text(done / (now - self.begin))
-            process.log(f"loaded {space.size_text(done)}, {100 * done // max(self.total, 1)} %, {rate}/s")
 
 
 @contextlib.contextmanager

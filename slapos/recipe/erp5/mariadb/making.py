@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -13,26 +12,10 @@ from slapos.recipe.erp5.errors import BackupError, Busy, Error
 from slapos.recipe.erp5.mariadb import dump_file, manifest, space, store
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import Entry
+from slapos.recipe.erp5.mariadb.progress import Meter
 from slapos.recipe.erp5.mariadb.store import Store
 
 BUSY = os.EX_TEMPFAIL
-PROGRESS_PERIOD = 10.0
-"""Seconds between two lines of progress in the log."""
-
-
-class Progress:
-    """Logs how far a backup is, at most once in PROGRESS_PERIOD; `verb` is what was done to the bytes."""
-
-    def __init__(self, verb: str) -> None:
-        self.verb = verb
-        self.begin = self.last = time.monotonic()
-
-    def __call__(self, read: int, written: int) -> None:
-        now = time.monotonic()
-        if now - self.last >= PROGRESS_PERIOD:
-            self.last = now
-            rate = space.size_text(read / (now - self.begin))
-            process.log(f"{self.verb} {space.size_text(read)}, {rate}/s, compressed to {space.size_text(written)}")
 
 
 def one_at_a_time(config: Config, make: Callable[[], Entry]) -> int:
@@ -89,7 +72,7 @@ def capture(
     attempt: str,
     path: Path,
     words: IO[bytes],
-    progress: Progress,
+    progress: Meter,
     through: Callable[[IO[bytes]], IO[bytes]] = lambda stream: stream,
 ) -> dump_file.Written:
     """Compress what `command` writes into the new file `path`; it dies with us, and says what it says into `words`.

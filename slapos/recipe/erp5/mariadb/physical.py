@@ -14,6 +14,7 @@ from slapos.recipe.erp5.mariadb import chain, dump_file, making, manifest, rate,
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physical
+from slapos.recipe.erp5.mariadb.progress import Meter
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
 
 ATTEMPT = "copy the data directory"
@@ -148,7 +149,7 @@ def _stream(config: Config, path: Path, base: Entry | None) -> _Made:
             ATTEMPT,
             path,
             words,
-            making.Progress("copied"),
+            Meter("copied"),
             lambda stream: cast(IO[bytes], _Source(stream, inspector.feed, hold)),
         )
         said = making.content(words)

@@ -19,10 +19,16 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
 
+ADDED = ".incremental"
+"""Behind the name of a data directory: where its incremental backups are unpacked; a killed run may leave it."""
+
 
 @dataclass(frozen=True)
 class Link:
-    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes."""
+    """One backup of a chain: what its list says of it, and what to call for the stream of its compressed bytes.
+
+    The stream may tell how far it is: it is read to its end, and closed before the backup is prepared.
+    """
 
     entry: Entry
     open: Callable[[], AbstractContextManager[IO[bytes]]]
@@ -43,7 +49,7 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     chain = tuple(links)
     check([link.entry for link in chain])
     _check_space(chain, directory)
-    added = directory.with_name(directory.name + ".incremental")
+    added = directory.with_name(directory.name + ADDED)
     with new_directory(directory):
         try:
             contents = _unpack(config, chain[0], directory)
@@ -144,13 +150,12 @@ def _feeding(feed: Callable[[IO[bytes]], Contents], files: IO[bytes]) -> Content
 
 def _feed(link: Link, files: IO[bytes]) -> Contents:
     """Write a backup's stream to `files`, each piece once it was looked at."""
-    inspector, progress = Inspector(), making.Progress("unpacked")
+    inspector = Inspector()
     with link.open() as source:
         text = dump_file.Unpacked(source, link.entry.name, link.entry.size, _plain_size(link.entry))
         for piece in text:
             inspector.feed(piece)
             files.write(piece)
-            progress(text.plain_size, text.size)
         text.check(link.entry.sha256)
     contents = inspector.finish()
     _check_promises(contents, link.entry)

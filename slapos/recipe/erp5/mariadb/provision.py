@@ -48,6 +48,7 @@ def provision(config: Config, connection: Connection, include_removed: bool = Fa
             sql.begin_memory(connection, [item.key for item in items])
         world = look(connection)
         plan = decide.plan(items, world, include_removed)
+        _say_unknown(config, world)
         carry_out(config, connection, plan, world)
     if plan.removed:
         missing = ", ".join(map(str, plan.removed))
@@ -57,6 +58,17 @@ def provision(config: Config, connection: Connection, include_removed: bool = Fa
         )
     elif not plan.create:
         process.log("provision: nothing to create")
+
+
+def _say_unknown(config: Config, world: World) -> None:
+    """Say which entries of database-list nothing is created for, as nobody here knows their passwords."""
+    entries = (*config.databases, *config.test_databases)
+    unknown = [entry.name for entry in entries if not entry.password and entry.name not in world.databases]
+    if unknown:
+        process.log(
+            f"provision: not created, as no password for it is known here: {', '.join(unknown)} (give one in"
+            " database-list)"
+        )
 
 
 def carry_out(config: Config, connection: Connection, plan: Plan, world: World) -> None:
@@ -75,7 +87,7 @@ def _create(config: Config, connection: Connection, item: Item, world: World) ->
     elif item.kind == "account":
         twin = decide.twin(item, world)
         hashed = (sql.native_password(connection, twin) if twin else "") or item.hashed
-        sql.create_account(connection, item.account, hashed, item.require_tls)
+        sql.create_account(connection, item.account, hashed, item.require)
     elif item.database:
         sql.grant_database(connection, item.database, item.account)
     else:

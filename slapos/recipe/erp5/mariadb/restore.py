@@ -2,7 +2,6 @@
 """Program mariadb-restore: builds a database from a dump beside the present one, and swaps them with one rename."""
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,23 +10,10 @@ from typing import IO
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, ConfigurationError, Error, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import create, decide, dump_load, mroonga, private_server, space, sql, swap, upgrade
+from slapos.recipe.erp5.mariadb import create, dump_load, new_database, private_server, space, sql, swap
 from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.dump_file import Facts
 from slapos.recipe.erp5.mariadb.dump_load import Dump
-
-RESERVE = 256 << 20
-"""Bytes that a new database takes besides its rows: system tables, undo and redo logs (113 MB measured, FACTS 3)."""
-
-# For loading alone. Without the binary log: with it, a full dump ends with error 1947 and without an administrator.
-# Rows twice as long as the largest one (--hex-blob), tables made with a lenient server, no copy of the rows in a log;
-# durability comes from a clean stop and a sync at the end.
-LOADING = (
-    "--skip-log-bin",
-    "--slow-query-log=OFF",
-    "--max-allowed-packet=1G",
-    "--innodb-strict-mode=OFF",
-    "--innodb-flush-log-at-trx-commit=0",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,13 +75,9 @@ def check_file(config: Config, source: IO[bytes], path: Path) -> Dump:
     """
     free = space.free(config.data_directory.parent)
     with process.step(f"read {path} to its end"):
-        dump = dump_load.examine(config, source, path, free - RESERVE)
-    theirs, ours = dump.facts.server_version, upgrade.server_version(config)
-    if decide.series(theirs) > decide.series(ours):
-        raise BackupError(
-            f"{path} was dumped by MariaDB {theirs} and this is {ours}: restore it with a release that has that"
-            " version or a newer one"
-        )
+        dump = dump_load.examine(config, source, path, free - new_database.RESERVE)
+    theirs = dump.facts.server_version
+    new_database.check_version(config, path, theirs)
     process.log(f"it is {space.size_text(dump.size)} of SQL from MariaDB {theirs}, {space.size_text(free)} are free")
     return dump
 
@@ -108,7 +90,7 @@ def build(config: Config, source: IO[bytes], path: Path, dump: Dump) -> None:
     folder = swap.begin(config)
     try:
         with process.step(f"initialise {folder}"):
-            _initialise(config, folder)
+            new_database.initialise(config, folder)
         with process.step("load the dump"):
             _load(config, source, path, dump, folder)
         with process.step("start with the binary log, and check where it begins"):
@@ -122,44 +104,14 @@ def build(config: Config, source: IO[bytes], path: Path, dump: Dump) -> None:
         raise
 
 
-def _initialise(config: Config, folder: Path) -> None:
-    """As component/mariadb/mariadbd-service.sh.in does (plain_install)."""
-    command = [
-        config.program("mariadb-install-db"),
-        f"--defaults-file={config.defaults_file}",
-        f"--basedir={config.software.mariadb}/usr",
-        f"--datadir={folder}",
-        "--cross-bootstrap",
-        "--skip-test-db",
-        "--auth-root-socket-user=root",
-        "--skip-log-bin",
-    ]
-    # With the lock, so that the next run waits for what a killed one had started.
-    with process.start(command, close_fds=False, stdout=-1, stderr=-2) as child:
-        try:
-            output, _ = child.communicate()
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode != 0:
-        raise process.failure(command, f"initialise {folder}", child.returncode, output)
-
-
 def _load(config: Config, source: IO[bytes], path: Path, dump: Dump, folder: Path) -> None:
     """Execute the dump on a new server, whose accounts it replaces."""
-    server = private_server.of(config, folder, init_sql=create.administrator_sql(config), options=LOADING)
-    with server as socket, sql.connect(config.defaults_file, socket) as connection:
-        try:
-            # Whatever the parameter says now: the dump may have tables of that engine.
-            mroonga.install(dataclasses.replace(config, mroonga=True), connection)
-        except ConfigurationError as error:
-            process.log(f"the dump is loaded without Mroonga: {error}")
+
+    def execute(socket: Path) -> Facts:
         dump_load.load(config, source, path, dump, socket)
-        # A dump is made for replicas: it makes its server one, of no primary yet.
-        sql.execute(connection, "RESET SLAVE ALL")
-    if decide.series(dump.facts.server_version) < decide.series(upgrade.server_version(config)):
-        for mark in upgrade.MARKS:  # the next start finds none, and upgrades the system tables that were loaded
-            (folder / mark).unlink(missing_ok=True)
+        return dump.facts
+
+    new_database.load(config, folder, execute)
 
 
 def _complete(config: Config, dump: Dump, folder: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
-from pymysql.connections import Connection
+from pymysql.connections import Connection, MysqlPacket
 from pymysql.constants import ER
 from pymysql.cursors import Cursor, DictCursor
 
@@ -17,35 +17,59 @@ from slapos.recipe.erp5.errors import ConfigurationError, ServerError
 
 CONNECT_TIMEOUT = 10
 """Seconds that making a connection may take; statements themselves are not limited."""
+TLS = "TLS"
+"""What an account may require: an encrypted connection, with no certificate of the client's."""
 MEMORY = "slapos"
 """The database in which `provisioned` remembers what was once created; it travels with backups and replication."""
 # What mariadb-install-db makes and the server needs; whatever else it made goes away at creation.
 _KEPT_ACCOUNTS = ("mariadb.sys", "root")
 # A wrong password, none for an account that logs in by another plugin, a locked account, and an expired password, which
 # is told at the login or, as to PyMySQL, at the first statement.
-_DENIALS = (ER.ACCESS_DENIED_ERROR, 1698, 4151, 1862, 1820)
+DENIALS = (ER.ACCESS_DENIED_ERROR, 1698, 4151, 1862, 1820)
 
 
 class AccessDenied(ServerError):
     """There is a server, and it refuses this account or its password."""
 
 
+class _Refuse:
+    """Ends a login by a method that gives the password away."""
+
+    def __init__(self, connection: Connection) -> None:
+        pass
+
+    def authenticate(self, packet: MysqlPacket) -> MysqlPacket:
+        raise pymysql.err.OperationalError(
+            2059, "the server asks for the password in a form that others could read, expected mysql_native_password"
+        )
+
+
+SAFE_LOGIN = dict.fromkeys(
+    ("mysql_clear_password", "mysql_old_password", "dialog", "sha256_password", "caching_sha2_password"), _Refuse
+)
+"""PyMySQL's auth_plugin_map for servers that may be others than they should: whoever answers can ask for any method."""
+
+
 # ---- connections, statements, quoting
 
 
-def connect(defaults_file: str | Path, socket: str | Path | None = None) -> Connection:
+def connect(defaults_file: str | Path, socket: str | Path | None = None, timeout: float | None = None) -> Connection:
     """An autocommitting connection as the [client] section of `defaults_file` says, through `socket` when given.
 
+    With `timeout` no step may take longer than so many seconds; without it only connecting is limited.
     Raises ServerError when there is no server, AccessDenied when it refuses the account, ConfigurationError when
     `defaults_file` cannot be used.
     """
-    options = {} if socket is None else {"unix_socket": str(socket)}
+    options: dict[str, object] = {} if socket is None else {"unix_socket": str(socket)}
+    if timeout is not None:
+        options |= {"read_timeout": timeout, "write_timeout": timeout}
     try:
         return pymysql.connect(
             read_default_file=str(defaults_file),
             charset="utf8mb4",
             autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT,
+            connect_timeout=timeout or CONNECT_TIMEOUT,
+            ssl_disabled=True,  # on the machine itself; PyMySQL would use TLS wherever a server offers it
             **options,
         )
     except configparser.Error as error:
@@ -54,7 +78,7 @@ def connect(defaults_file: str | Path, socket: str | Path | None = None) -> Conn
             f"{defaults_file} cannot be read ({type(error).__name__}): process the partition to write it again"
         ) from error
     except (pymysql.MySQLError, OSError) as error:
-        raise _failure("cannot connect to MariaDB", error) from error
+        raise failure("cannot connect to MariaDB", error) from error
 
 
 def execute(connection: Connection, statement: str, values: Sequence[object] = ()) -> list[tuple]:
@@ -74,16 +98,16 @@ def _fetch(connection: Connection, kind: type[Cursor], statement: str, values: S
             return list(cursor.fetchall())
     except (pymysql.MySQLError, OSError) as error:
         # The statement's first words only: the rest may hold what is nobody's business.
-        raise _failure(f"MariaDB refused {' '.join(statement.split()[:2])}", error) from error
+        raise failure(f"MariaDB refused {' '.join(statement.split()[:2])}", error) from error
 
 
-def _failure(what: str, error: Exception) -> ServerError:
+def failure(what: str, error: Exception) -> ServerError:
     """The exception for a driver's error."""
-    denied = error.args and error.args[0] in _DENIALS
-    return (AccessDenied if denied else ServerError)(f"{what}: {_words(error)}")
+    denied = error.args and error.args[0] in DENIALS
+    return (AccessDenied if denied else ServerError)(f"{what}: {words(error)}")
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """A driver's error as `message (number)`."""
     if len(error.args) == 2:
         return f"{error.args[1]} ({error.args[0]})"
@@ -224,11 +248,18 @@ def create_database(connection: Connection, name: str, character_set: str, colla
     execute(connection, f"CREATE DATABASE {identifier(name)} {kind}")
 
 
-def create_account(connection: Connection, account: Account, hashed: str, require_tls: bool) -> None:
-    """Create an account that does not exist, its password given as `password_hash` makes it."""
-    require = " REQUIRE SSL" if require_tls else ""
-    values = (account.user, account.host, hashed)
-    execute(connection, f"CREATE USER %s@%s IDENTIFIED BY PASSWORD %s{require}", values)
+def create_account(connection: Connection, account: Account, hashed: str, require: str) -> None:
+    """Create an account that does not exist, its password given as `password_hash` makes it.
+
+    `require` is empty, TLS (any connection with it), or the subject of a certificate, such as /CN=somebody.
+    """
+    clause = ""
+    values: tuple[str, ...] = (account.user, account.host, hashed)
+    if require == TLS:
+        clause = " REQUIRE SSL"
+    elif require:
+        clause, values = " REQUIRE SUBJECT %s", (*values, require)
+    execute(connection, f"CREATE USER %s@%s IDENTIFIED BY PASSWORD %s{clause}", values)
 
 
 def native_password(connection: Connection, account: Account) -> str:
@@ -355,59 +386,12 @@ def knows_time_zones(connection: Connection) -> bool:
     return found == [(2,)]
 
 
-# ---- what promises ask
+# ---- certificates
 
 
-# Besides a wrong password: no account matches the client's host, and one that may only change its password.
-_REFUSALS = (*_DENIALS, 1130, 1820)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who a server says it is; `addresses` is its bind_address, `uptime` in seconds, no / ends `data_directory`."""
-
-    version: str
-    server_id: int
-    data_directory: str
-    port: int
-    addresses: tuple[str, ...]
-    networking: bool
-    read_only: bool
-    uptime: int
-
-
-def identify(timeout: float, **where: object) -> Identity:
-    """Log in, ask the server who it is, and leave as a client should; any account may ask this.
-
-    `where` are pymysql.connect's arguments; each step may take `timeout` seconds.
-    Raises AccessDenied, and ServerError for a server that is not there, hangs, or speaks another protocol.
-    """
-    limits = {"connect_timeout": timeout, "read_timeout": timeout, "write_timeout": timeout}
-    try:
-        connection = pymysql.connect(**limits, **where)
-    except (pymysql.MySQLError, OSError) as error:
-        refused = error.args and error.args[0] in _REFUSALS
-        raise (AccessDenied if refused else ServerError)(_words(error)) from error
-    with contextlib.closing(connection):
-        return _identity(connection)
-
-
-def _identity(connection: Connection) -> Identity:
-    (row,) = rows(
-        connection,
-        "SELECT VERSION() AS version, @@server_id, @@datadir, @@port, @@bind_address, @@skip_networking, @@read_only,"
-        " (SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'UPTIME') AS uptime",
-    )
-    return Identity(
-        version=str(row["version"]),
-        server_id=int(str(row["@@server_id"])),
-        data_directory=str(row["@@datadir"]).rstrip("/"),
-        port=int(str(row["@@port"])),
-        addresses=tuple(str(row["@@bind_address"] or "*").split(",")),
-        networking=row["@@skip_networking"] == 0,
-        read_only=row["@@read_only"] != 0,
-        uptime=int(str(row["uptime"])),
-    )
+def flush_ssl(connection: Connection) -> None:
+    """Read certificates, authorities and revocation lists anew, for new connections; enters no binary log."""
+    execute(connection, "FLUSH NO_WRITE_TO_BINLOG SSL")
 
 
 # ---- logs

@@ -18,6 +18,7 @@ from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, provision, sql, timezone, upgrade
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.decide import Handled, Snapshot
+from slapos.recipe.erp5.mariadb.status import is_replica
 
 STATE = "slapos.state.json"
 """In the data directory, beside the server's own upgrade mark, so that it is always about that very directory: it goes
@@ -51,7 +52,7 @@ def present(config: Config) -> Handled:
     """What a start that dealt with everything would have dealt with."""
     # Without checking: a list that cannot be served, or a release without time zones, is no reason to serve nothing.
     entries = (*config.databases, *config.test_databases)
-    names = [(entry.name, entry.user, entry.with_process_privilege) for entry in entries]
+    names = [(entry.name, entry.user, entry.with_process_privilege) for entry in decide.known(entries)]
     try:
         zoneinfo = timezone.fingerprint(config.software.zoneinfo)
     except ConfigurationError:
@@ -61,8 +62,7 @@ def present(config: Config) -> Handled:
         requested=_fingerprint(json.dumps([bool(config.network.ipv6), *sorted(names)])),
         zoneinfo=zoneinfo,
         mroonga=config.mroonga,
-        # The server has this file exactly as long as it is configured to replicate.
-        replica=(config.data_directory / "master.info").exists(),
+        replica=is_replica(config),
         files=tuple(f"{name} {_size_and_time(config.data_directory / 'mysql' / f'{name}.MAD')}" for name in WATCHED),
     )
 
@@ -96,14 +96,29 @@ def write_state(path: Path, handled: Handled) -> None:
 # ---- act
 
 
+def write_options(path: Path, options: tuple[str, ...]) -> None:
+    """Leave `options` for the service script, one a line. Raises OSError: a replica must not start without its own."""
+    if not options:
+        path.unlink(missing_ok=True)
+        return
+    content = "".join(f"{option}\n" for option in options)
+    if not path.exists() or path.read_text(encoding="utf-8") != content:  # a full disk keeps no replica from starting
+        process.write_atomically(path, content)
+
+
 def on_start(config: Config) -> None:
     """Do what is needed; raises Error when the service must not start."""
     snapshot = gather(config)
     decision = decide.start(snapshot)
     if decision.refusal:
         raise ServerError(decision.refusal)
-    if not decision.reasons:
-        return
+    if decision.reasons:
+        prepare(config, decision, snapshot)
+    write_options(config.server_options, decide.server_options(config.replication, is_replica(config)))
+
+
+def prepare(config: Config, decision: decide.Start, snapshot: Snapshot) -> None:
+    """Do what `decision` says, and note it for the next start. Raises Error."""
     with process.step(f"prepare the start, as {'; '.join(decision.reasons)}"):
         handled = act(config, decision, snapshot.now)
     path = config.data_directory / STATE

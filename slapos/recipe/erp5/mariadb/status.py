@@ -13,9 +13,12 @@ from pathlib import Path
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import chain, manifest, space, sql, store
+from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
+from slapos.recipe.erp5.mariadb.decide import SILENT
 from slapos.recipe.erp5.mariadb.store import Store
+from slapos.recipe.erp5.tls.context import anonymous_context
+from slapos.recipe.erp5.tls.files import Files
 
 CLOCK = timedelta(minutes=5)
 """How far ahead a moment may lie without being taken for one of a wrong clock."""
@@ -42,7 +45,7 @@ class Answer:
     """
 
     address: str
-    identity: sql.Identity | None = None
+    identity: sql_identity.Identity | None = None
     error: str = ""
     refused: bool = False
 
@@ -53,6 +56,8 @@ class ServerStatus:
 
     `creating`: `srv/mariadb.new` is there and `srv/mariadb` not yet; `at_work`: somebody holds the service's lock.
     `step` and `error` are the last step and the last error that the service logged, empty when it logged none.
+    `bootstrap` is how far the making of a replica is; `silent`: the next start would leave the network off, as the
+    parameters ask for it and the database is a replica.
     """
 
     server_id: int
@@ -65,6 +70,8 @@ class ServerStatus:
     error: str
     local: Answer
     network: tuple[Answer, ...]
+    bootstrap: progress.State | None = None
+    silent: bool = False
 
 
 def server(config: Config) -> ServerStatus:
@@ -83,6 +90,8 @@ def server(config: Config) -> ServerStatus:
         step=last_line(Path(config.partition), "step: "),
         error=last_line(Path(config.partition), "error: "),
         network=tuple(answer.result() for answer in network),
+        bootstrap=progress.load(config.bootstrap_state) if config.replication else None,
+        silent=SILENT in decide.server_options(config.replication, is_replica(config)),
         local=_unless_full(local.result(), partial(probe, str(config.socket), partial(_ask_socket, config))),
     )
 
@@ -100,7 +109,7 @@ def _unless_full(answer: Answer, again: Callable[[], Answer]) -> Answer:
     return answer
 
 
-def probe(address: str, ask: Callable[[], sql.Identity]) -> Answer:
+def probe(address: str, ask: Callable[[], sql_identity.Identity]) -> Answer:
     """Call `ask` and turn its end into an Answer."""
     try:
         return Answer(address, identity=ask())
@@ -110,20 +119,28 @@ def probe(address: str, ask: Callable[[], sql.Identity]) -> Answer:
         return Answer(address, error=str(error))
 
 
-def _ask_socket(config: Config) -> sql.Identity:
-    return sql.identify(TIMEOUT, read_default_file=str(config.defaults_file), unix_socket=str(config.socket))
+def _ask_socket(config: Config) -> sql_identity.Identity:
+    return sql_identity.identify(TIMEOUT, read_default_file=str(config.defaults_file), unix_socket=str(config.socket))
 
 
-def _ask_tcp(config: Config, host: str) -> sql.Identity:
+def _ask_tcp(config: Config, host: str) -> sql_identity.Identity:
     # A connection that ends before its login leaves a warning in the error log, each time; and where names are
     # resolved it counts towards max_connect_errors, after which the host is blocked (both measured on 10.11.19).
-    return sql.identify(
+    return sql_identity.identify(
         TIMEOUT,
         host=host,
         port=config.network.port,
         user=REPLICATION_USER,
         password=config.secrets.replication_password,
+        # The account may require a replication client's certificate, and ours is one.
+        ssl=anonymous_context(Files(config.tls)),
+        auth_plugin_map=sql.SAFE_LOGIN,
     )
+
+
+def is_replica(config: Config) -> bool:
+    """Whether the database, whose server need not run, is configured to replicate: exactly then it has this file."""
+    return (config.data_directory / "master.info").exists()
 
 
 def _address(config: Config, host: str) -> str:

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import schedule, state
 from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.mariadb import progress
 from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER
 from slapos.recipe.erp5.mariadb.space import size_text
-from slapos.recipe.erp5.mariadb.sql import Identity
+from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
 
 HEARTBEAT = timedelta(minutes=5)
@@ -42,7 +43,10 @@ def judge(problems: Iterator[str], otherwise: str) -> Verdict:
 
 
 def server(status: ServerStatus) -> Verdict:
-    """Whether our server, and no other, answers on its socket and on each of its TCP addresses."""
+    """Whether our server, and no other, answers on its socket and on each of its TCP addresses, or on none as asked."""
+    if status.local.identity is None and not status.exists and status.at_work and is_bootstrapping(status.bootstrap):
+        assert status.bootstrap
+        return bootstrap(status.bootstrap)
     return judge(_server_problems(status), _server_summary(status))
 
 
@@ -51,6 +55,12 @@ def _server_problems(status: ServerStatus) -> Iterator[str]:
         yield _absent(status)
         return
     yield from _local_problems(status)
+    identity = status.local.identity
+    if identity and _is_ours(status, identity) and identity.networking == status.silent:
+        yield _other_network(status)
+        return
+    if identity and status.silent:
+        return
     for answer in status.network:
         # Where nobody is on the socket, that nobody is on the network either says nothing new.
         if answer.identity or answer.refused or status.local.identity:
@@ -71,6 +81,20 @@ def _absent(status: ServerStatus) -> str:
     return (
         f"there is no database in {status.data_directory}, expected one, as the service makes it when it starts: "
         f"{PROCESS} to start the service, and if that does not help read its log"
+    )
+
+
+def _other_network(status: ServerStatus) -> str:
+    """Of a server whose network is on and should be off, or the other way round."""
+    if status.silent:
+        expected = (
+            "its network off, as replication.allow-tcp-connections-on-replica is false and the database is a replica"
+        )
+    else:
+        expected = f"it to listen on {' and '.join(answer.address for answer in status.network)}"
+    return (
+        f"the server on {status.local.address} {_listening(status)}, expected {expected}: restart the service, as this "
+        "is read at its start alone"
     )
 
 
@@ -148,13 +172,42 @@ def _server_summary(status: ServerStatus) -> str:
     identity = status.local.identity
     if identity is None:
         return ""
-    refusing = [answer.address for answer in status.network if answer.refused]
-    addresses = " and ".join(answer.address for answer in (status.local, *status.network))
+    refusing = [answer.address for answer in status.network if answer.refused and not status.silent]
+    answering = (status.local,) if status.silent else (status.local, *status.network)
+    addresses = " and ".join(answer.address for answer in answering)
     return (
         f"MariaDB {identity.version} with server id {identity.server_id} answers on {addresses}, "
         f"up for {duration(timedelta(seconds=identity.uptime))}"
         + (", read only" if identity.read_only else "")
+        + (", its network off" if status.silent else "")
         + (f"; {REPLICATION_USER} cannot log in on {' and '.join(refusing)}" if refusing else "")
+    )
+
+
+# ---- the making of a replica
+
+
+def is_bootstrapping(state: progress.State | None) -> bool:
+    """Whether a replica is being made, or is to be, and nothing of it serves yet."""
+    return state is not None and state.stage != progress.COMPLETE
+
+
+def bootstrap(state: progress.State) -> Verdict:
+    """How far a new replica is; bad as long as its last attempt has failed."""
+    method = f" by {state.method}" if state.method else ""
+    left = state.total - state.done
+    end = f", done in {duration(timedelta(seconds=left / state.rate))}" if state.rate and left > 0 else ""
+    moved = f", {progress.text(state.done, state.total, state.rate)}{end}" if state.done or state.total else ""
+    found = f"the replica is being made{method} since {state.since}: {state.stage or 'begin'}{moved}"
+    if not state.error:
+        return Verdict(True, (found,))
+    return Verdict(
+        False,
+        (
+            f"the replica is not made yet, and of {state.attempts} attempts the last one that ended failed "
+            f"({state.error}), expected one to succeed: remove that cause, as it is tried again by itself",
+            found,
+        ),
     )
 
 

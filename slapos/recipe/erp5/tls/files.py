@@ -52,9 +52,19 @@ class Files:
         return self.folder / "client.pem"
 
     @property
+    def authority(self) -> Path:
+        """Which authority ca.pem is of (JSON: its URL, or `own`)."""
+        return self.folder / "authority.json"
+
+    @property
     def upstream(self) -> "Files":
         """What a replica has of its primary's authority: all but a server's certificate."""
         return Files(self.folder / "upstream")
+
+    @staticmethod
+    def pending(path: Path) -> Path:
+        """Where the key and the request wait that are to become the key and the certificate at `path`."""
+        return path.with_suffix(".pending.pem")
 
 
 def new_key() -> rsa.RSAPrivateKey:

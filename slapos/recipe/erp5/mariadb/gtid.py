@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Global transaction ids as MariaDB writes them, `domain-server-sequence`, and how positions compare."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slapos.recipe.erp5.errors import ServerError
+
+
+@dataclass(frozen=True, order=True)
+class Gtid:
+    """One transaction: the `sequence`-th of a replication `domain`, first executed by the server with id `server`."""
+
+    domain: int
+    server: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.domain}-{self.server}-{self.sequence}"
+
+
+def parse(text: str) -> tuple[Gtid, ...]:
+    """The GTIDs of a list such as `0-1-27,3-2-5`, sorted; an empty text is an empty list. Raises ServerError."""
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    for word in words:
+        if not re.fullmatch(r"\d{1,10}-\d{1,10}-\d{1,20}", word):
+            raise ServerError(f"{word[:60]!r} is no GTID, expected domain-server-sequence such as 0-1-27")
+    return tuple(sorted(Gtid(*map(int, word.split("-"))) for word in words))
+
+
+def text(gtids: Iterable[Gtid]) -> str:
+    """What parse() reads."""
+    return ",".join(map(str, sorted(gtids)))
+
+
+def position(gtids: Iterable[Gtid]) -> dict[int, int]:
+    """How far each domain is: its highest sequence."""
+    highest: dict[int, int] = {}
+    for one in gtids:
+        highest[one.domain] = max(one.sequence, highest.get(one.domain, 0))
+    return highest
+
+
+def contains(state: Iterable[Gtid], other: Iterable[Gtid]) -> bool:
+    """Whether a server in `state` has got, in each domain, at least as far as `other`."""
+    reached = position(state)
+    return all(reached.get(domain, 0) >= sequence for domain, sequence in position(other).items())
+
+
+def is_ahead(of_ours: Iterable[Gtid], theirs: Iterable[Gtid]) -> bool:
+    """Whether ours has something that theirs has not: it is further in a domain, or has one that theirs does not."""
+    return not contains(theirs, of_ours)
+
+
+def missing(state: Iterable[Gtid], known: Iterable[Gtid]) -> tuple[Gtid, ...]:
+    """Those in `state`, the last of each server in each domain, that `known`, a state too, does not reach.
+
+    Sequences alone do not tell: two servers that wrote after they parted have the same ones for other transactions.
+    """
+    reached: dict[tuple[int, int], int] = {}
+    for one in known:
+        key = (one.domain, one.server)
+        reached[key] = max(one.sequence, reached.get(key, 0))
+    return tuple(sorted({one for one in state if one.sequence > reached.get((one.domain, one.server), 0)}))
+
+
+def errant(state: Iterable[Gtid], server: int, known: Iterable[Gtid]) -> tuple[Gtid, ...]:
+    """What a replica with the id `server` has executed by itself, beyond what is `known` from when it was made."""
+    return tuple(one for one in missing(state, known) if one.server == server)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Small exchanges of JSON with a primary's HTTPS endpoint, with limits of time and size."""
+
+import contextlib
+import http.client
+import json
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+from slapos.recipe.erp5.errors import CertificateError
+from slapos.recipe.erp5.tls import authority
+
+
+class Endpoint:
+    """A primary's HTTPS base, such as https://[::1]:22000, asked with the TLS of `context`."""
+
+    def __init__(self, base: str, context: ssl.SSLContext) -> None:
+        self.base, self.context = base, context
+
+    @property
+    def host(self) -> str:
+        """Its address without brackets."""
+        return urlsplit(self.base).hostname or ""
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+        """HTTP status and decoded JSON object of the answer. Raises CertificateError when there is no such answer."""
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            status, answer = self._exchange(method, path, content)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise CertificateError(
+                f"the primary's endpoint {self.base} does not answer ({said}), expected it to run and be reachable"
+            ) from error
+        try:
+            decoded = json.loads(answer)
+        except (ValueError, RecursionError):
+            decoded = None
+        if not isinstance(decoded, dict):
+            raise CertificateError(
+                f"the primary's endpoint {self.base} answers with HTTP status {status} and no JSON object, expected "
+                "the endpoint of a MariaDB partition: compare replication.primary-url with what the primary publishes"
+            )
+        return status, decoded
+
+    def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes]:
+        parts = urlsplit(self.base)
+        connection = http.client.HTTPSConnection(
+            self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context
+        )
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        with contextlib.closing(connection), authority.deadline(connection, authority.DEADLINE):
+            connection.request(method, parts.path.rstrip("/") + path, content, headers)
+            response = connection.getresponse()
+            return response.status, authority.body_of(response)
+
+
+def unverified() -> ssl.SSLContext:
+    """For the one exchange before we know the primary's authority; what is learnt in it proves itself (proof.py)."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

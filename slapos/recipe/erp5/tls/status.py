@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Gathers how the partition's certificates stand: what lies on disk, what the servers really show, how renewal goes."""
+
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pymysql
+
+from slapos.recipe.erp5.control import state
+from slapos.recipe.erp5.control.state import Job
+from slapos.recipe.erp5.errors import CertificateError, Error
+from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.primary import bracketed
+from slapos.recipe.erp5.tls import JOB, certificates, own
+from slapos.recipe.erp5.tls.files import Files
+
+TIMEOUT = 4
+"""Seconds that one step of a look at a server may take; a promise is killed after 20 s."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A certificate with its key, or a revocation list: file `name` of srv/tls, written at `written` (None: missing).
+
+    `error` says why it cannot be used at all; `waiting`: its request waits for somebody's approval at `authority`.
+    `left` is which part of its life it still has, until `until`.
+    """
+
+    name: str
+    authority: str
+    written: datetime | None = None
+    error: str = ""
+    placeholder: bool = False
+    waiting: bool = False
+    left: float = 1.0
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The certificate (its fingerprint) that the server `who` shows to a new connection.
+
+    Without one, `error` says why it could not be seen: `down` when the server does not answer at all.
+    """
+
+    who: str
+    fingerprint: str = ""
+    error: str = ""
+    down: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """`fingerprint` is of the certificate in server.pem; `job` is the scheduler's record of the renewal.
+
+    `bad_requests` are the positions in `caucased.csr-to-sign` of what is no request; `external` is another authority's
+    URL, which is used instead of our own, or empty.
+    """
+
+    certificates: tuple[Item, ...]
+    lists: tuple[Item, ...]
+    shown: tuple[Shown, ...]
+    fingerprint: str
+    job: Job
+    requests: int
+    bad_requests: tuple[int, ...]
+    external: str
+
+
+def gather(config: Config, now: datetime) -> Status:
+    """Look. Raises Error when the scheduler's state cannot be read."""
+    where, authority = Files(config.tls), own.url(config)
+    pairs = [_pair(where, where.server, authority, now), _pair(where, where.client, authority, now)]
+    lists = [_list(where.crl, where.crl.name, authority, now)]
+    upstream = where.upstream
+    if follows_with_tls(config):
+        pairs.append(_pair(upstream, upstream.client, "", now, "upstream/"))
+        lists.append(_list(upstream.crl, f"upstream/{upstream.crl.name}", "", now))
+    elif upstream.pending(upstream.client).exists() and config.replication:
+        url = config.replication.caucased_url
+        pairs.append(Item(f"upstream/{upstream.client.name}", url, waiting=True))
+    return Status(
+        certificates=tuple(pairs),
+        lists=tuple(lists),
+        shown=_shown(config),
+        fingerprint=_fingerprint(where.server),
+        job=state.load(config.scheduler_state).job(JOB),
+        requests=len(config.caucased.csr_to_sign),
+        bad_requests=_bad_requests(config),
+        external=config.caucased.external_url,
+    )
+
+
+def follows_with_tls(config: Config) -> bool:
+    """Whether the database is a replica that has a certificate of its primary's authority, or should have one."""
+    wanted = config.replication is not None and config.replication.replicate_with_tls
+    if not (wanted or Files(config.tls).upstream.client.exists()):
+        return False
+    try:
+        with sql.connect(config.defaults_file) as connection:
+            return sql.is_replica(connection)
+    except Error:
+        return False  # no server: whoever is making one joins by itself, and a stopped one needs no certificate
+
+
+# ---- files
+
+
+def _pair(where: Files, path: Path, authority: str, now: datetime, prefix: str = "") -> Item:
+    name, waiting = f"{prefix}{path.name}", where.pending(path).exists()
+    try:
+        certificate = certificates.pair(path.read_text()).certificate
+    except FileNotFoundError:
+        return Item(name, authority, error="it is missing", waiting=waiting)
+    except CertificateError as error:
+        return Item(name, authority, _written(path), str(error), waiting=waiting)
+    return Item(
+        name,
+        authority,
+        _written(path),
+        placeholder=certificates.is_placeholder(certificate),
+        waiting=waiting,
+        left=certificates.life_left(certificate, now),
+        until=certificate.not_valid_after_utc,
+    )
+
+
+def _list(path: Path, name: str, authority: str, now: datetime) -> Item:
+    try:
+        lists = certificates.revocation_lists(path.read_text())
+    except FileNotFoundError:
+        return Item(name, authority, error="it is missing")
+    except CertificateError as error:
+        return Item(name, authority, _written(path), str(error))
+    first = min(lists, key=lambda one: certificates.list_life_left(one, now))
+    return Item(
+        name, authority, _written(path), left=certificates.list_life_left(first, now), until=first.next_update_utc
+    )
+
+
+def _written(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return _of(certificates.parts(path.read_text(), "CERTIFICATE")[0])
+    except (OSError, IndexError, ValueError):
+        return ""
+
+
+def _of(text: str) -> str:
+    return certificates.fingerprint(ssl.PEM_cert_to_DER_cert(text))
+
+
+def _bad_requests(config: Config) -> tuple[int, ...]:
+    bad = []
+    for number, text in enumerate(config.caucased.csr_to_sign, 1):
+        try:
+            certificates.request(text)
+        except CertificateError:
+            bad.append(number)
+    return tuple(bad)
+
+
+# ---- servers
+
+
+def _shown(config: Config) -> tuple[Shown, ...]:
+    """What MariaDB shows, and nginx on each address where it speaks TLS."""
+    hosts = [host for host in (config.network.ipv6, config.network.ipv4 if config.replicas_use_tls else "") if host]
+    looks: list[tuple[str, Callable[[], str]]] = [("MariaDB", partial(_mariadb, config))]
+    for host in hosts:
+        where = f"{bracketed(host)}:{config.network.backup_port}"
+        looks.append((f"nginx at {where}", partial(_nginx, host, config.network.backup_port)))
+    with ThreadPoolExecutor(len(looks)) as pool:
+        return tuple(pool.map(lambda look: _look(*look), looks))
+
+
+def _look(who: str, look: Callable[[], str]) -> Shown:
+    try:
+        return Shown(who, look())
+    except ssl.SSLError as error:
+        return Shown(who, error=error.reason or str(error))
+    except (OSError, pymysql.MySQLError) as error:
+        return Shown(who, error=str(error), down=True)
+
+
+def _mariadb(config: Config) -> str:
+    """Over its socket, where the administration account may always log in; certificates are the same everywhere."""
+    limits = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = pymysql.connect(
+        read_default_file=str(config.defaults_file), unix_socket=str(config.socket), ssl=context, **limits
+    )
+    with connection:
+        peer = connection._sock
+        if not isinstance(peer, ssl.SSLSocket):
+            raise ssl.SSLError("it offers no TLS")
+        return certificates.fingerprint(peer.getpeercert(True) or b"")
+
+
+def _nginx(host: str, port: int) -> str:
+    return _of(ssl.get_server_certificate((host, port), timeout=TIMEOUT))

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What our certificates are to say: a server's, and a replication client's; nothing of it comes from who asks."""
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.tls import certificates, files, own
+from slapos.recipe.erp5.tls.files import CLIENT_NAME, SERVER_NAME
+
+
+@dataclass(frozen=True)
+class Template:
+    """The common name, which is the whole subject, and the addresses of a server (none: a client)."""
+
+    name: str
+    ips: frozenset[str] = frozenset()
+
+    def describes(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate says just this."""
+        return certificates.common_name(certificate) == self.name and certificates.ips(certificate) == self.ips
+
+
+CLIENT = Template(CLIENT_NAME)
+SUBJECT = files.name(CLIENT_NAME).rfc4514_string()
+"""The subject that replicas ask for, as proof.request() has it."""
+
+
+def server(config: Config) -> Template:
+    """The certificate of mariadbd and nginx."""
+    return Template(SERVER_NAME, frozenset(own.addresses(config)))
+
+
+def request(template: Template, key: rsa.RSAPrivateKey) -> str:
+    """The certificate request of the holder of `key`."""
+    return files.text(_builder(template).sign(key, hashes.SHA256()))
+
+
+def to_sign(template: Template) -> str:
+    """A request to take everything but the key from: it is signed with a key that nobody keeps."""
+    return files.text(_builder(template).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()))
+
+
+def _builder(template: Template) -> x509.CertificateSigningRequestBuilder:
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if template.ips else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(files.name(template.name))
+        .add_extension(_key_usage(), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    )
+    return builder.add_extension(files.addresses(sorted(template.ips)), False) if template.ips else builder
+
+
+def _key_usage() -> x509.KeyUsage:
+    others = ("content_commitment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign")
+    unused = dict.fromkeys((*others, "encipher_only", "decipher_only"), False)
+    return x509.KeyUsage(digital_signature=True, key_encipherment=True, **unused)

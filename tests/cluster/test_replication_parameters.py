@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Parameters of replication that change, go, or come after the database is there change no byte of it, and no state."""
+
+from tests.cluster.node import processed_partitions
+from tests.cluster.replicas import contents, replica
+from tests.cluster.test_promises import bangs
+
+
+def said(instance):
+    return instance.promises()["mariadb-replication"]
+
+
+def test_changed_removed_and_set_again(node, source, second):
+    with replica(node, "steady", source, "live") as copy:
+        original, pid, before = copy.parameters, copy.pid(), contents(copy)
+        copy.request(copy.replica_of(second))
+        node.process()
+        failed, message = said(copy)
+        assert failed and "port" in message, message
+        copy.request({})
+        node.process()
+        failed, message = said(copy)
+        assert failed and message.startswith("Mariadb is not in primary mode"), message
+        count_ten_runs(node, copy)
+        copy.request(original)
+        node.process()
+        assert not said(copy)[0]
+        assert (copy.pid(), contents(copy)) == (pid, before)
+        copy.wait_for_row_of(source)
+
+
+def count_ten_runs(node, instance):
+    """A promise that fails is no reason to process anything, nor to bang."""
+    node.process()
+    before, processed = bangs(node), []
+    for _ in range(10):
+        processed += processed_partitions(node.slapos("instance").stdout)
+        assert said(instance)[0]
+    assert (processed, bangs(node)) == ([], before)
+
+
+def test_set_on_a_primary_with_data(node, source, second):
+    pid, parameters = second.pid(), second.parameters
+    second.sql(
+        "CREATE DATABASE IF NOT EXISTS mine", "CREATE TABLE mine.kept (i INT)", "INSERT INTO mine.kept VALUES (1)"
+    )
+    try:
+        second.request(parameters | second.replica_of(source, ""))
+        node.process()
+        failed, message = said(second)
+        assert failed and message.startswith("Mariadb is not in replica mode"), message
+        assert second.sql("SELECT * FROM mine.kept") == ((1,),)
+        assert (second.pid(), second.slave_status()) == (pid, {})
+        second.sql("INSERT INTO mine.kept VALUES (2)")
+    finally:
+        second.request(parameters)
+        node.process()
+        second.sql("DROP DATABASE mine")
+    second.wait_until_green()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which ways to make a replica are tried, and why not the others."""
+
+import dataclasses
+
+import pytest
+
+from slapos.recipe.erp5.mariadb import bootstrap_decide
+from slapos.recipe.erp5.mariadb.bootstrap_decide import Way, World, plan, ways
+from slapos.recipe.erp5.mariadb.source import parse_bootstrap_url
+from tests.unit.mariadb import partition
+
+URL = "http://10.0.0.1:22000/TOKEN/"
+DUMPS = (partition.entry(1), partition.entry(20))
+CHAIN = partition.chain(10, 2)
+OLDER = partition.chain(5, 1)
+LISTED = (*DUMPS, *OLDER, *CHAIN)
+LIVE, PHYSICAL, DUMP = Way("live physical"), Way("stored physical", CHAIN), Way("dump", DUMPS[1:])
+OURS = "10.11.19-MariaDB-0+deb12u1"
+GONE = "Could not find GTID state requested by slave in any binlog files. (1236)"
+
+
+def offered(fragment="", listed=LISTED):
+    return ways(parse_bootstrap_url(URL + fragment), listed)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "expected"),
+    [
+        ("", (LIVE, PHYSICAL, DUMP)),
+        ("#live", (LIVE,)),
+        ("#physical", (PHYSICAL,)),
+        ("#dump", (DUMP,)),
+        (CHAIN[1].name, (Way("stored physical", CHAIN[:2]),)),
+        (OLDER[0].name, (Way("stored physical", OLDER[:1]),)),
+        (DUMPS[0].name, (Way("dump", DUMPS[:1]),)),
+        ("20200101T000000Z.full.zst", ()),
+    ],
+)
+def test_best_first(fragment, expected):
+    assert offered(fragment) == expected
+
+
+def test_what_a_list_has():
+    assert offered(listed=()) == (LIVE,)
+    assert offered(listed=DUMPS) == (LIVE, DUMP)
+    assert offered(listed=CHAIN) == (LIVE, PHYSICAL)
+    # A chain without its beginning is none.
+    assert offered("#physical", (*OLDER, *CHAIN[1:])) == (Way("stored physical", OLDER),)
+
+
+def test_a_plain_dump_and_no_url():
+    assert ways(parse_bootstrap_url("http://h/x.sql.gz")) == (Way("dump"),)
+    assert ways(None) == (Way("binary logs"),)
+
+
+def test_where_replication_would_begin():
+    assert [way.gtid for way in (LIVE, PHYSICAL, DUMP, Way("dump"), Way("binary logs"))] == [
+        None,
+        "0-7-12",
+        "0-7-20",
+        None,
+        "",
+    ]
+
+
+def world(given, url=URL, **changes) -> World:
+    source = parse_bootstrap_url(url) if url else None
+    return dataclasses.replace(World("10.0.0.1:20000", "10.11.20-MariaDB", OURS, source, given), **changes)
+
+
+def test_all_that_nothing_is_known_against():
+    assert plan(world((LIVE, PHYSICAL, DUMP, Way("dump"), Way("binary logs")))) == bootstrap_decide.Plan(
+        (LIVE, PHYSICAL, DUMP, Way("dump"), Way("binary logs"))
+    )
+
+
+def test_a_purged_position_leaves_that_way_out():
+    decided = plan(world((LIVE, PHYSICAL, DUMP), refused={"0-7-12": GONE}))
+    assert decided.ways == (LIVE, DUMP)
+    assert decided.left_out == (
+        f"10.0.0.1:20000 cannot be followed from stored physical {CHAIN[2].name}, whose GTID position is 0-7-12"
+        f" ({GONE})",
+    )
+    assert decided.refusal == ""
+
+
+def of_version(way, version):
+    return Way(way.method, tuple(dataclasses.replace(entry, server_version=version) for entry in way.entries))
+
+
+def test_a_newer_server_s_backups_are_refused():
+    newer = "11.4.2-MariaDB"
+    given = (LIVE, of_version(PHYSICAL, newer), of_version(DUMP, newer))
+    decided = plan(world(given, primary_version=newer))
+    name = CHAIN[2].name
+    reasons = [
+        f"{way} is of MariaDB {newer} and this is {OURS}: install a release with that version or a newer one"
+        for way in ("live physical", f"stored physical {name}", f"dump {DUMPS[1].name}")
+    ]
+    assert decided == bootstrap_decide.Plan(
+        (),
+        tuple(reasons),
+        f"nothing that http://10.0.0.1:22000 offers can be used, {'; '.join(reasons)}: make a new backup there, or"
+        " give another replication.bootstrap-url",
+    )
+
+
+def test_an_older_server_s_dump_is_taken_and_its_files_are_not():
+    older = "10.6.20-MariaDB"
+    given = (LIVE, of_version(PHYSICAL, older), of_version(DUMP, older))
+    decided = plan(world(given, primary_version=older))
+    assert decided.ways == given[2:]
+    assert decided.left_out[0] == (
+        f"live physical is of MariaDB {older}, which this {OURS} cannot take as it is: make the replica of a dump"
+    )
+
+
+def test_binary_logs_that_are_no_longer_all_there():
+    assert plan(world((Way("binary logs"),), url="", refused={"": GONE})).refusal == (
+        f"the binary logs of 10.0.0.1:20000 do not begin where its database did ({GONE}): give"
+        " replication.bootstrap-url, so that the replica begins with a backup"
+    )
+
+
+def test_a_dump_of_a_server_that_never_wrote():
+    empty = Way("dump", (dataclasses.replace(DUMPS[0], gtid=""),))
+    assert plan(world((empty,))).left_out == (
+        f"dump {DUMPS[0].name} has an empty GTID position: leave replication.bootstrap-url out, the binary logs have"
+        " all",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fragment", "what"),
+    [("#physical", "whole physical backup"), ("#dump", "dump"), (CHAIN[0].name, CHAIN[0].name)],
+)
+def test_nothing_of_the_kind(fragment, what):
+    assert plan(world((), url=URL + fragment)).refusal == (
+        f"http://10.0.0.1:22000 offers no {what}: make one there, or give another replication.bootstrap-url"
+    )
+
+
+def test_a_live_copy_may_be_had_where_there_is_no_list():
+    decided = plan(world(offered(listed=()), no_list="http://10.0.0.1:22000 has no manifest.json"))
+    assert decided == bootstrap_decide.Plan((LIVE,), ("http://10.0.0.1:22000 has no manifest.json",))
