@@ -2,8 +2,10 @@
 """Runs something in a process of its own, and looks at its time, its memory, and the disk that it takes."""
 
 import contextlib
+import io
 import json
 import os
+import sys
 import threading
 import time
 import traceback
@@ -35,11 +37,13 @@ def measure(work: Callable[[], dict[str, float]], target: Partition, primary: Pr
     reader, writer = os.pipe()
     began = time.monotonic()
     if (child := os.fork()) == 0:
+        sys.stderr = words = io.StringIO()
         try:
             os.write(writer, json.dumps(work()).encode())
             os._exit(0)
         except BaseException:
             traceback.print_exc()
+            os.write(2, words.getvalue().encode())
             os._exit(1)
     os.close(writer)
     sample, stop = Sample(), threading.Event()

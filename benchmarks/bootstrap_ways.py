@@ -54,6 +54,7 @@ class Limit(Way):
 
     def prepare(self) -> None:
         with self.path.open("wb") as file, (self.primary.folder / "log").open("wb") as log:
+            physical.look(self.primary.config)  # as a live copy does first: a checkpoint
             command = physical.copy_command(self.primary.config, "--parallel=2")
             subprocess.run(command, check=True, stdout=file, stderr=log)
 

@@ -246,6 +246,13 @@ def served(tmp_path):
         yield Scheduler(tmp_path / "s", selector), main.Watched(path)
 
 
+class Closed:
+    """A door that nobody has to open."""
+
+    def open(self) -> None:
+        pass
+
+
 def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, capsys):
     new, watched = served
     results = iter((OSError(5, "Input/output error"), (PATIENT,)))
@@ -257,11 +264,26 @@ def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, ca
 
     monkeypatch.setattr(main.configuration, "load", lambda path: None)
     monkeypatch.setattr(main.jobs, "plans", plans)
-    assert main.turn(new, watched) == 30
+    assert main.turn(new, watched, Closed()) == 30
     (line,) = capsys.readouterr().err.splitlines()
     assert line.split(" ", 2)[2] == ("error: unexpected OSError: [Errno 5] Input/output error; the jobs go on in 30 s")
     assert new.plans == ()
-    main.turn(new, watched)
+    main.turn(new, watched, Closed())
+    assert new.plans == (PATIENT,)
+    assert state.load(new.state_file).heartbeat != ""
+
+
+def test_a_socket_that_cannot_be_had_stops_no_job(served, monkeypatch, capsys):
+    class Stuck:
+        def open(self) -> None:
+            raise OSError(98, "Address already in use", "control.sock")
+
+    monkeypatch.setattr(main.configuration, "load", lambda path: None)
+    monkeypatch.setattr(main.jobs, "plans", lambda config, path: (PATIENT,))
+    new, watched = served
+    main.turn(new, watched, Stuck())
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.split(" ", 2)[2] == "error: control.sock: Address already in use; this is tried again in 30 s"
     assert new.plans == (PATIENT,)
     assert state.load(new.state_file).heartbeat != ""
 
