@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
@@ -64,29 +63,6 @@ def text(done: int, total: int, rate: float) -> str:
     return f"{space.size_text(done)}{share}, {space.size_text(rate)}/s"
 
 
-class Report(Protocol):
-    """What work of several stages tells how far it is."""
-
-    def begin(self, stage: str, total: int = 0, verb: str = "received") -> None:
-        """The next stage, of `total` bytes if it has any; `verb` is what the log says is done to them."""
-
-    def __call__(self, done: int, compressed: int | None = None) -> None:
-        """So many bytes of the stage are done; what they are when compressed is for the log."""
-
-
-class Logged:
-    """A Report for the log alone."""
-
-    def __init__(self) -> None:
-        self._meter = Meter("")
-
-    def begin(self, stage: str, total: int = 0, verb: str = "received") -> None:
-        self._meter = Meter(verb, total)
-
-    def __call__(self, done: int, compressed: int | None = None) -> None:
-        self._meter(done, compressed)
-
-
 # ---- the state of a new replica
 
 
@@ -126,7 +102,7 @@ def save(path: Path, state: State) -> None:
 
 
 class Progress:
-    """A Report that keeps the state file of a replica under way; after a killed run it goes on counting."""
+    """Keeps the state file of a replica under way; after a killed run it goes on counting."""
 
     def __init__(
         self, path: Path, clock: Callable[[], float] = time.monotonic, now: Callable[[], datetime] = times.now
@@ -147,13 +123,16 @@ class Progress:
         self._change(method=method)
 
     def begin(self, stage: str, total: int = 0, verb: str = "received") -> None:
+        """The next stage, of `total` bytes if it has any; `verb` is what the log says is done to them."""
         self._meter = Meter(verb, total, self.clock)
         self._change(stage=stage, done=0, total=total, rate=0)
 
     def __call__(self, done: int, compressed: int | None = None) -> None:
+        """So many bytes of the stage are done; what they are when compressed is for the log."""
         meter = self._meter
         meter(done, compressed)
         if meter.now - self._written >= WRITE_PERIOD:
+            self._written = meter.now
             self._change(done=done, rate=round(meter.rate))
 
     def failed(self, sentence: str) -> None:
@@ -166,6 +145,5 @@ class Progress:
 
     def _change(self, **values: object) -> None:
         self.state = dataclasses.replace(self.state, updated=times.text(self.now()), **values)  # type: ignore[arg-type]
-        self._written = self.clock()
         with contextlib.suppress(OSError):  # a disk that is full is no reason to end what may still succeed
             save(self.path, self.state)
