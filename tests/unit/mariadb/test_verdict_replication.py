@@ -212,10 +212,17 @@ def test_stopped_by_people():
 
 @pytest.mark.parametrize("number, remedy", [(1236, ANEW), (1045, "give the present password with"), (2026, "read the")])
 def test_the_remedy_depends_on_the_error(number, remedy):
-    io = Thread("No", number, "what MariaDB says")
+    io = Thread("No", number, "no such GTID")
     sentence = problem(source(io=io, lag=None))
-    assert f" is stopped (what MariaDB says ({number}))" in sentence
+    assert f" is stopped (no such GTID ({number}))" in sentence
     assert f"expected it to run: {remedy}" in sentence
+
+
+def test_not_everything_that_a_primary_cannot_send_needs_a_new_replica():
+    io = Thread("No", 1236, "log event entry exceeded max_allowed_packet")
+    assert problem(source(io=io, lag=None)).endswith(
+        "expected it to run: START SLAVE in bin/mariadb, and read var/log/mariadb-error.log"
+    )
 
 
 def test_applying_fails():
