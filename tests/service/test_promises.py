@@ -269,6 +269,7 @@ def test_another_server_on_the_port_of_one_that_is_down(new_partition, empty_dat
     mine.config.data_directory.mkdir()
     other.start_server(empty_data, f"--port={mine.port}", "--server-id=8")
     provide_accounts(other)
+    other.sql("ALTER USER replication_user@'%.%.%.%' REQUIRE NONE")
     down, foreign = Node(mine, master, "mariadb_server").red("mariadb_server").splitlines()
     assert down.startswith(f"no server answers on {mine.config.socket} (")
     assert foreign == (

@@ -126,8 +126,9 @@ def _ask_socket(config: Config) -> sql_identity.Identity:
 
 
 def _ask_tcp(config: Config, host: str) -> sql_identity.Identity:
-    """Ask as a replica does, with a certificate, as the account may require one; else without, for a refusal is one more
-    answer: another server on our port knows nothing of our certificates.
+    """Ask as a replica does, with a certificate, as the account may require one; where there is no TLS, without.
+
+    Another server on our port knows nothing of our certificates, and its refusal is an answer too.
     """
     context = anonymous_context(Files(config.tls))
     if context is not None:
