@@ -26,6 +26,7 @@ def make_source(node: Node, name: str, **parameters: Any) -> Instance:
     node.process()
     source.wait_until_green()
     source.sql(
+        "USE erp5",
         "CREATE TABLE erp5.catalog (uid BIGINT PRIMARY KEY, data VARBINARY(500)) ENGINE=InnoDB",
         f"INSERT INTO erp5.catalog SELECT seq, RANDOM_BYTES(500) FROM seq_1_to_{ROWS}",
         "CREATE TABLE erp5.full_text (uid BIGINT PRIMARY KEY, t TEXT, FULLTEXT (t)) ENGINE=Mroonga",

@@ -9,9 +9,11 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from slapos.recipe.erp5.mariadb import private_server, sql
+from slapos.recipe.erp5.mariadb import private_server, sql, sql_replication
 from slapos.recipe.erp5.mariadb.config import Config, Database, Network
+from slapos.recipe.erp5.tls.files import Files
 from tests.service import servers
+from tests.service.replication_fixtures import address
 
 REFUSED = 1045
 DENIED_DATABASE = 1044
@@ -123,9 +125,11 @@ def test_ipv6_accounts_exist_only_with_ipv6_and_require_tls(make_partition):
     config = make_partition(network=Network("127.0.0.1", "::1", port, servers.free_port(), servers.free_port()))
     with servers.running(config):
         found = servers.accounts(config)
-        for account in ("erp5_user@%:%", "testuser_0@%:%", "replication_user@%:%"):
+        for account in ("erp5_user@%:%", "testuser_0@%:%"):
             assert "REQUIRE SSL" in found[account]
-            assert "REQUIRE SSL" not in found[account.replace("%:%", "%.%.%.%")]
+            assert "REQUIRE" not in found[account.replace("%:%", "%.%.%.%")]
+        for host in ("%:%", "%.%.%.%"):
+            assert "REQUIRE SUBJECT '/CN=slapos-replication-client'" in found[f"replication_user@{host}"]
         assert refused(servers.login, config, "erp5_user", servers.NASTY_PASSWORD, host="::1") == REFUSED
         servers.login(config, "erp5_user", servers.NASTY_PASSWORD, "erp5").close()
 
@@ -187,12 +191,7 @@ def test_a_replica_begins_from_the_binary_log(primary, make_partition):
         # The adoption of a plain database wrote its own memory first: begin where the primary does.
         sql.execute(connection, "DROP DATABASE slapos")
         sql.execute(connection, "RESET MASTER")
-        sql.execute(
-            connection,
-            "CHANGE MASTER TO master_host = '127.0.0.1', master_port = %s, master_user = 'replication_user',"
-            " master_password = %s, master_use_gtid = slave_pos",
-            (primary.network.port, primary.secrets.replication_password),
-        )
+        sql_replication.change_primary(connection, address(primary), Files(primary.tls))
         sql.execute(connection, "START SLAVE")
         goal = servers.query(primary, "SELECT @@gtid_binlog_pos")
         servers.wait_for(lambda: sql.execute(connection, "SELECT @@gtid_slave_pos") == goal, "the replica")

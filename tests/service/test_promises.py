@@ -22,6 +22,8 @@ from slapos.recipe.promise_plugin import Recipe as PluginRecipe
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.mariadb import manifest, provision, status
+from slapos.recipe.erp5.tls.context import anonymous_context
+from slapos.recipe.erp5.tls.files import Files
 from tests.service.backup_fixtures import Partition, empty_data, free_port, new_partition, partition, server, wait_until
 
 __all__ = ["empty_data", "new_partition", "partition", "server"]
@@ -199,14 +201,18 @@ def test_asking_leaves_no_trace_in_log_and_counters(ready):
     ]
 
 
-def test_ipv6_without_a_certificate(new_partition, empty_data, master):
-    """Accounts that come over IPv6 need TLS, which the probe does not have: our server's refusal is an answer."""
+def test_ipv6_where_the_account_requires_a_certificate(new_partition, empty_data, master):
+    """The probe presents the partition's own; without it the server's refusal is an answer all the same."""
     six = new_partition(ipv6="::1")
     six.start_server(empty_data)
     provide_accounts(six)
-    message = Node(six, master, "mariadb_server").green("mariadb_server")
-    assert message.endswith(f"; replication_user cannot log in on [::1]:{six.port}")
+    node = Node(six, master, "mariadb_server")
+    message = node.green("mariadb_server")
+    assert "cannot log in" not in message
     assert f" and 127.0.0.1:{six.port} and [::1]:{six.port}, up for " in message
+    Files(six.config.tls).client.unlink()
+    message = node.green("mariadb_server")
+    assert message.endswith(f"; replication_user cannot log in on 127.0.0.1:{six.port} and [::1]:{six.port}")
 
 
 def test_a_changed_replication_password_is_told_and_no_failure(ready, master):
@@ -287,21 +293,32 @@ def test_another_server_on_our_port_which_refuses_us(new_partition, empty_data, 
 
 def test_something_on_our_port_that_says_nothing(new_partition, empty_data, master):
     mine = new_partition()
+    other = free_port("127.0.0.1")
     with socket.create_server(("127.0.0.1", mine.port)):
-        mine.start_server(empty_data, "--skip-networking")
+        mine.start_server(empty_data, f"--port={other}")
         message = Node(mine, master, "mariadb_server").red("mariadb_server")
     assert message.startswith(f"no server answers on 127.0.0.1:{mine.port} (")
     assert message.endswith(
-        f"), expected {ours(mine)}, which has its network off: "
+        f"), expected {ours(mine)}, which listens on port {other} of 127.0.0.1: "
         "stop what holds the port if something does, and restart the service"
+    )
+
+
+def test_a_network_that_is_off_though_nobody_asked_for_it(new_partition, empty_data, master):
+    mine = new_partition()
+    mine.start_server(empty_data, "--skip-networking")
+    assert Node(mine, master, "mariadb_server").red("mariadb_server") == (
+        f"the server on {mine.config.socket} has its network off, expected it to listen on 127.0.0.1:{mine.port}: "
+        "restart the service, as this is read at its start alone"
     )
 
 
 def test_no_connection_is_left_over_tcp(ready, master):
     ready.sql("SET GLOBAL max_connections = 10")
     with contextlib.ExitStack() as stack:
+        client = {"user": USER, "password": "REPLICATION", "ssl": anonymous_context(Files(ready.config.tls))}
         for _ in range(10):
-            stack.enter_context(pymysql.connect(host="127.0.0.1", port=ready.port, user=USER, password="REPLICATION"))
+            stack.enter_context(pymysql.connect(host="127.0.0.1", port=ready.port, **client))
         assert Node(ready, master, "mariadb_server").red("mariadb_server") == (
             f"no server answers on 127.0.0.1:{ready.port} (Too many connections (1040)), expected {ours(ready)}, which "
             "answers on its socket: raise max-connection-count if it has too many, else look for a firewall or a "

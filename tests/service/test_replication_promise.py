@@ -259,8 +259,9 @@ def test_parameters_that_differ_change_nothing_and_are_told(pair):
     assert sentences(dataclasses.replace(there, replication=None)) == (
         f"Mariadb is in replica mode, with {where.address} as its primary, expected a primary, as there is no "
         "parameter replication, which takes effect at the database's creation alone: give replication.primary-url "
-        "again to leave it a replica, or make it a primary (STOP ALL SLAVES and RESET SLAVE ALL in bin/mariadb, and "
-        "restart the service)",
+        "again to leave it a replica, or make it a primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until "
+        "gtid_slave_pos is Gtid_IO_Pos of SHOW SLAVE STATUS, or what was received is lost; STOP SLAVE; RESET SLAVE "
+        "ALL; then restart the service)",
     )
     assert judge(there).good
 

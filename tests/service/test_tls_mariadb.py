@@ -78,8 +78,11 @@ def revoke(config, text):
     client.revokeCertificate(certificates.parts(text, "CERTIFICATE")[0].encode())
 
 
-def test_a_replicas_certificate_is_let_in(primary):
+def test_a_replicas_certificate_is_let_in(primary, capsys):
     assert served(primary) == on_disk(primary)
+    capsys.readouterr()
+    assert tls_fixtures.renew_now(primary) == 0
+    assert capsys.readouterr().err == ""  # nothing is loaded twice
 
 
 def test_who_has_no_certificate_is_refused(primary):

@@ -75,6 +75,13 @@ def test_nonsense_is_refused_and_nothing_written(processed, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bootstrap_url_that_is_none_is_refused_without_its_token(processed):
+    with pytest.raises(UserError) as caught:
+        processed(primary_url=URL, bootstrap_url="https://127.0.0.1:22000/s3cret/#sometimes")
+    assert str(caught.value).startswith("replication.bootstrap-url: behind its # is none of live, physical, dump, exp")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_broken_memory_is_no_memory_of_a_primary(processed, tmp_path):
     processed(primary_url=URL)
     (tmp_path / "srv/mariadb").mkdir()

@@ -121,7 +121,8 @@ def test_a_replica_without_the_parameter():
     assert problem(wanted=None) == (
         f"Mariadb is in replica mode, with {THERE} as its primary, expected a primary, as there is no parameter "
         f"replication, which {CREATION}: give replication.primary-url again to leave it a replica, or make it a "
-        "primary (STOP ALL SLAVES and RESET SLAVE ALL in bin/mariadb, and restart the service)"
+        "primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until gtid_slave_pos is Gtid_IO_Pos of SHOW SLAVE STATUS, "
+        "or what was received is lost; STOP SLAVE; RESET SLAVE ALL; then restart the service)"
     )
 
 
@@ -211,10 +212,17 @@ def test_stopped_by_people():
 
 @pytest.mark.parametrize("number, remedy", [(1236, ANEW), (1045, "give the present password with"), (2026, "read the")])
 def test_the_remedy_depends_on_the_error(number, remedy):
-    io = Thread("No", number, "what MariaDB says")
+    io = Thread("No", number, "no such GTID")
     sentence = problem(source(io=io, lag=None))
-    assert f" is stopped (what MariaDB says ({number}))" in sentence
+    assert f" is stopped (no such GTID ({number}))" in sentence
     assert f"expected it to run: {remedy}" in sentence
+
+
+def test_not_everything_that_a_primary_cannot_send_needs_a_new_replica():
+    io = Thread("No", 1236, "log event entry exceeded max_allowed_packet")
+    assert problem(source(io=io, lag=None)).endswith(
+        "expected it to run: START SLAVE in bin/mariadb, and read var/log/mariadb-error.log"
+    )
 
 
 def test_applying_fails():

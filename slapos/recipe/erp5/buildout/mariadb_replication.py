@@ -11,7 +11,7 @@ from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb import primary
+from slapos.recipe.erp5.mariadb import primary, source
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER
 
 
@@ -35,8 +35,7 @@ class Recipe:
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         self.storage = Path(options["storage-path"])
         try:
-            replication = primary.translate(options["configuration"]["replication"])
-            primary.check(replication)
+            replication = translated(options["configuration"]["replication"])
         except ConfigurationError as error:
             raise UserError(str(error)) from error
         exists = Path(options["data-directory"]).exists()
@@ -55,6 +54,15 @@ class Recipe:
         return ()
 
     update = install
+
+
+def translated(parameter: Mapping[str, object]) -> dict[str, object] | None:
+    """The parameter `replication` under our own names, checked; None for a primary. Raises ConfigurationError."""
+    replication = primary.translate(parameter)
+    primary.check(replication)
+    if replication and replication["bootstrap-url"]:
+        source.parse_bootstrap_url(str(replication["bootstrap-url"]))
+    return replication
 
 
 def requested(replication: Mapping[str, object] | None) -> Origin:

@@ -93,8 +93,8 @@ class _Loading:
             raise BackupError(f"{name} has the GTID position {gtid}, its list says {entry.gtid}: make another backup")
         if not self.accounts.found:
             process.log(
-                f"warning: {name} has no accounts: the replica will lack those that the primary has now; a dump made with"
-                " mariadb-dump --all-databases has them"
+                f"warning: {name} has no accounts: the replica will lack those that the primary has now; a dump made"
+                " with mariadb-dump --all-databases has them"
             )
         return Facts(gtid, dump_file.server_version(text.head))
 

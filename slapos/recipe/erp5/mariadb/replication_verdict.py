@@ -8,7 +8,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import gtid, verdict
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus, Upstream, known_lag
 from slapos.recipe.erp5.mariadb.space import size_text
-from slapos.recipe.erp5.mariadb.sql_replication import Source
+from slapos.recipe.erp5.mariadb.sql_replication import Source, Thread
 from slapos.recipe.erp5.mariadb.verdict import Verdict, duration, judge
 
 CREATION = "takes effect at the database's creation alone"
@@ -83,7 +83,8 @@ def _role_problems(status: ReplicationStatus, own: Own) -> Iterator[str]:
         yield (
             f"Mariadb is in replica mode, with {sources[0].address} as its primary, expected a primary, as there is no "
             f"parameter replication, which {CREATION}: give replication.primary-url again to leave it a replica, or "
-            "make it a primary (STOP ALL SLAVES and RESET SLAVE ALL in bin/mariadb, and restart the service)"
+            "make it a primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until gtid_slave_pos is Gtid_IO_Pos of SHOW "
+            "SLAVE STATUS, or what was received is lost; STOP SLAVE; RESET SLAVE ALL; then restart the service)"
         )
     if len(sources) > 1:
         others = ", ".join(f"{source.name!r} ({source.address})" for source in sources[1:])
@@ -124,7 +125,7 @@ def _how(tls: bool) -> str:
 
 def _thread_problems(status: ReplicationStatus, source: Source) -> Iterator[str]:
     if source.io.running not in RUNNING:
-        remedy = REMEDIES.get(source.io.number) if source.io.number else None
+        remedy = _remedy(source.io)
         yield (
             f"the thread that receives from {source.address} is {_running(source.io.running)}"
             f"{_said(str(source.io))}{_last_lag(status)}, expected it to run: "
@@ -136,12 +137,19 @@ def _thread_problems(status: ReplicationStatus, source: Source) -> Iterator[str]
             f"the connection that there is may break: {REMEDIES[1045]}"
         )
     if source.sql.running != "Yes":
-        remedy = REMEDIES.get(source.sql.number) if source.sql.number else None
+        remedy = _remedy(source.sql)
         yield (
             f"the thread that applies what came from {source.address} is {_running(source.sql.running)}"
             f"{_said(str(source.sql))}, expected it to run: "
             f"{remedy or 'remove the cause, and START SLAVE in bin/mariadb'}"
         )
+
+
+def _remedy(thread: Thread) -> str:
+    """What helps against the thread's error; empty when that is for people to find out."""
+    if thread.number == 1236 and "GTID" not in thread.error:
+        return ""  # the same number for what else keeps a primary from sending, such as a packet that is too large
+    return REMEDIES.get(thread.number, "")
 
 
 def _running(state: str) -> str:

@@ -28,11 +28,16 @@ class Identity:
     uptime: int
 
 
+class WithoutTls(ServerError):
+    """There is a server, and no TLS between it and us."""
+
+
 def identify(timeout: float, **where: object) -> Identity:
     """Log in, ask the server who it is, and leave as a client should; any account may ask this.
 
     `where` are pymysql.connect's arguments, TLS only with an `ssl` among them; each step may take `timeout` seconds.
-    Raises AccessDenied, and ServerError for a server that is not there, hangs, or speaks another protocol.
+    Raises AccessDenied, WithoutTls when that was asked for and cannot be had, and ServerError for a server that is not
+    there, hangs, or speaks another protocol.
     """
     limits = {"connect_timeout": timeout, "read_timeout": timeout, "write_timeout": timeout}
     try:
@@ -40,7 +45,8 @@ def identify(timeout: float, **where: object) -> Identity:
         connection = pymysql.connect(**limits, ssl_disabled=not where.get("ssl"), **where)
     except (pymysql.MySQLError, OSError) as error:
         refused = error.args and error.args[0] in _REFUSALS
-        raise (sql.AccessDenied if refused else ServerError)(sql.words(error)) from error
+        kind = sql.AccessDenied if refused else WithoutTls if "SSL" in str(error) else ServerError
+        raise kind(sql.words(error)) from error
     with contextlib.closing(connection):
         return _identity(connection)
 

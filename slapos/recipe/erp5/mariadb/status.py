@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Gathers what a MariaDB partition looks like right now: its server, its backups, its disk. It judges nothing."""
 
+import contextlib
 import re
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +126,17 @@ def _ask_socket(config: Config) -> sql_identity.Identity:
 
 
 def _ask_tcp(config: Config, host: str) -> sql_identity.Identity:
+    """Ask as a replica does, with a certificate, as the account may require one; else without, for a refusal is one more
+    answer: another server on our port knows nothing of our certificates.
+    """
+    context = anonymous_context(Files(config.tls))
+    if context is not None:
+        with contextlib.suppress(sql_identity.WithoutTls):
+            return _ask_as_replica(config, host, context)
+    return _ask_as_replica(config, host, None)
+
+
+def _ask_as_replica(config: Config, host: str, context: ssl.SSLContext | None) -> sql_identity.Identity:
     # A connection that ends before its login leaves a warning in the error log, each time; and where names are
     # resolved it counts towards max_connect_errors, after which the host is blocked (both measured on 10.11.19).
     return sql_identity.identify(
@@ -132,8 +145,7 @@ def _ask_tcp(config: Config, host: str) -> sql_identity.Identity:
         port=config.network.port,
         user=REPLICATION_USER,
         password=config.secrets.replication_password,
-        # The account may require a replication client's certificate, and ours is one.
-        ssl=anonymous_context(Files(config.tls)),
+        ssl=context,
         auth_plugin_map=sql.SAFE_LOGIN,
     )
 

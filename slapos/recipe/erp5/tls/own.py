@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the partition's own certificate authority is: its addresses, and its files in `srv/caucased` (mode 0700)."""
 
+import ipaddress
 from pathlib import Path
 
 from slapos.recipe.erp5.mariadb.config import Config
@@ -27,8 +28,8 @@ def ca(config: Config) -> Path:
 
 
 def addresses(config: Config) -> list[str]:
-    """The IP addresses of the partition, IPv6 first: the first one is in the authority's URL."""
-    return [ip for ip in (config.network.ipv6, config.network.ipv4) if ip]
+    """The IP addresses of the partition in their usual form, IPv6 first: the first one is in the authority's URL."""
+    return [str(ipaddress.ip_address(ip)) for ip in (config.network.ipv6, config.network.ipv4) if ip]
 
 
 def netloc(config: Config, ip: str = "") -> str:

@@ -158,6 +158,10 @@ class Server(http.ThreadingWSGIServer):
         connection.settimeout(SILENCE)
         return connection, address
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), OSError):  # clients come and go, and some never mean it
+            super().handle_error(request, client_address)
+
     def serve_forever(self, poll_interval=NEVER):
         super().serve_forever(poll_interval)
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The service of a replica, from nothing to replicating, with the real programs; killed on the way, it begins again."""
+
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slapos.recipe.erp5.mariadb import bootstrap_note
+from tests.service import servers
+from tests.service.bootstrap_fixtures import Site
+from tests.service.replication_fixtures import replica_config, services
+from tests.service.servers import Service, wait_for
+
+__all__ = ["services"]
+
+ROWS = "SELECT COUNT(*), SUM(a) FROM erp5.t"
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Service]:
+    """A primary with a dump and a physical chain, without TLS."""
+    folder = Path(tempfile.mkdtemp(prefix="e5-", dir="/tmp"))
+    config = servers.make_config(folder, replicas_use_tls=False)
+    with servers.running(config) as service:
+        servers.query(config, "CREATE TABLE erp5.t (a INT PRIMARY KEY)")
+        for number, module in enumerate(("physical", "physical", "backup")):
+            servers.query(config, "INSERT INTO erp5.t VALUES (%s)", number)
+            servers.write_program(config.path("bin", "back-up"), f"slapos.recipe.erp5.mariadb.{module}")
+            command = [config.path("bin", "back-up"), "--config", config.path("etc", "mariadb.json")]
+            subprocess.run(command, check=True, timeout=servers.PATIENCE)
+        servers.query(config, "INSERT INTO erp5.t VALUES (10)")
+        yield service
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def site(source) -> Iterator[Site]:
+    site = Site(source.config.offered)
+    yield site
+    site.end()
+
+
+def replica_of(source: Service, make_partition, bootstrap_url: str) -> Service:
+    config = replica_config(make_partition, source.config, bootstrap_url=bootstrap_url, replicate_with_tls=False)
+    servers.write_program(config.path("bin", "mariadb-install"), "slapos.recipe.erp5.mariadb.install")
+    programs, json_file = (shlex.quote(str(config.path(*names))) for names in (("bin",), ("etc", "mariadb.json")))
+    install = f'{programs}/mariadb-install --config {json_file} --data-directory "$MARIADB_DATA_DIRECTORY"'
+    context = {**servers.service_context(config), "custom_install": install}
+    servers.write_script(config.path("bin", "mariadb-service"), context)
+    return Service(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "method"),
+    [
+        ("#physical", "step: unpack ", "physical"),
+        ("#physical", "step: prepare ", "physical"),
+        ("#dump", "step: load ", "dump"),
+        ("", "step: initialise ", "logs"),
+    ],
+)
+def test_killed_and_started_again_it_becomes_a_replica(source, site, make_partition, services, kind, stage, method):
+    here = source.config
+    replica = services(replica_of(source, make_partition, site.url + kind if kind else ""))
+    there = replica.config
+    replica.start()
+    wait_for(lambda: stage in replica.log(), stage)
+    replica.kill()
+    assert not there.data_directory.exists()
+    replica.run()
+    note = bootstrap_note.load(there.data_directory)
+    assert note is not None and note.method == method
+    number = servers.query(here, "SELECT MAX(a) FROM erp5.t")[0][0] + 1
+    servers.query(here, "INSERT INTO erp5.t VALUES (%s)", number)
+    wait_for(lambda: servers.query(there, ROWS) == servers.query(here, ROWS), "the primary's rows")
+    (status,) = servers.query(there, "SELECT @@read_only")
+    assert status == (1,)
+    entry = here.databases[0]
+    servers.login(there, entry.user, entry.password, entry.name).close()
