@@ -13,7 +13,7 @@ import zstandard
 
 from benchmarks.bootstrap_primary import SERVER, Primary, install
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.mariadb import live_receive, manifest, physical, physical_restore, restore, store
+from slapos.recipe.erp5.mariadb import live_receive, manifest, new_database, physical, physical_restore, store
 from slapos.recipe.erp5.mariadb.physical_restore import Link
 from tests.service.backup_fixtures import Partition
 
@@ -131,7 +131,7 @@ class Loading(Way):
 
     def begin(self, target: Partition) -> None:
         install(target)
-        target.start_server(None, "--skip-networking", *restore.LOADING, *SERVER)
+        target.start_server(None, "--skip-networking", *new_database.LOADING, *SERVER)
 
     def end(self, target: Partition) -> None:
         target.sql("SET GLOBAL innodb_fast_shutdown = 1", "SHUTDOWN")
@@ -178,6 +178,14 @@ class MyDumper(Loading):
             "GRANT ALL ON *.* TO dumper@'127.0.0.1'",
         )
 
+    def begin(self, target: Partition) -> None:
+        super().begin(target)
+        self.sent_before = self.bytes_sent()
+
+    def bytes_sent(self) -> int:
+        """What the primary's server has sent to all of its clients so far."""
+        return int(self.primary.sql("SHOW GLOBAL STATUS LIKE 'Bytes_sent'")[0][1])
+
     def run(self, target: Partition) -> dict[str, float]:
         folder, threads = target.folder / "dump", str(os.cpu_count())
         source, own = target.folder / "source.cnf", target.folder / "own.cnf"
@@ -192,6 +200,7 @@ class MyDumper(Loading):
         loading = ["--directory", str(folder), "--threads", threads, "--overwrite-tables"]
         account = ["--user", "slapos_administrator", "--socket", str(target.config.socket)]
         self.quietly("myloader", f"--defaults-file={own}", *account, *loading, target=target)
+        shutil.rmtree(folder)
         self.end(target)
         return {}
 
@@ -202,7 +211,7 @@ class MyDumper(Loading):
         assert code == 0, f"{command[0]} ended with {code}: {process.last_words(log.read_bytes())}"
 
     def sent(self) -> int:
-        return self.primary.size
+        return self.bytes_sent() - self.sent_before
 
 
 PROGRAMS = ("mydumper", "myloader")
