@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.cluster.node import Instance, Node, eventually, fetch
+from tests.cluster.node import Instance, Node, eventually, fetch, tail
 
 APPLICATION = {"name": "erp5", "user": "erp5", "password": "known to both sides"}
 ROWS = 2000
@@ -72,10 +72,19 @@ def replica(
     made.request(made.replica_of(primary, bootstrap, **replication) | (more or {}))
     node.process()
     try:
-        made.wait_until_green()
+        wait_until_made(made)
         yield made
     finally:
         node.destroy(made)
+
+
+def wait_until_made(copy: Instance) -> None:
+    """Wait until the replica is there, and green: it is while it is being made, too."""
+    try:
+        eventually((copy.path / "srv/mariadb").exists, f"the database of {copy.name} is made")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {copy.promises()}\n{tail(copy.path)}") from None
+    copy.wait_until_green()
 
 
 def assert_same_data(one: Instance, other: Instance) -> None:
@@ -97,7 +106,9 @@ def accounts(instance: Instance) -> dict[tuple[str, str], dict]:
     """All that a server knows of each account, but for the administration's, which is each partition's own."""
     found = instance.sql("SELECT User, Host, Priv FROM mysql.global_priv WHERE User <> 'slapos_administrator'")
     grants = instance.sql("SELECT * FROM mysql.db ORDER BY User, Host, Db")
-    return {(user, host): json.loads(priv) for user, host, priv in found} | {("grants", ""): dict(enumerate(grants))}
+    # When each server was made is not what makes an account.
+    known = {(user, host): json.loads(priv) | {"password_last_changed": None} for user, host, priv in found}
+    return known | {("grants", ""): dict(enumerate(grants))}
 
 
 class Tap:

@@ -4,7 +4,7 @@
 import contextlib
 
 from tests.cluster.node import Instance
-from tests.cluster.replicas import assert_same_data, replica
+from tests.cluster.replicas import assert_same_data, replica, wait_until_made
 
 
 @contextlib.contextmanager
@@ -15,7 +15,7 @@ def two_at_once(node, source):
     node.process()
     try:
         for copy in copies:
-            copy.wait_until_green()
+            wait_until_made(copy)
         yield copies
     finally:
         for copy in copies:

@@ -3,7 +3,7 @@
 
 from tests.cluster.replicas import Tap, make_source, replica
 
-SECRET = "nobody's business"
+SECRET = "not for everybody"
 
 
 def travel(source, copy):

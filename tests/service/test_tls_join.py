@@ -19,7 +19,7 @@ from slapos.recipe.erp5.tls import authority, certificates, endpoint, files, joi
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import servers, tls_fixtures
-from tests.service.tls_fixtures import published
+from tests.service.tls_fixtures import published, waiting_request
 
 
 @pytest.fixture(scope="module")
@@ -274,15 +274,15 @@ def by_hand(config, primary):
 def test_somebody_approves_by_hand(primary, config, upstream):
     config = by_hand(config, primary)
     bare = published(primary, endpoint="")
-    asked = join.pending_csr(config)
+    asked = waiting_request(config)
     assert certificates.request(asked).subject.rfc4514_string() == "CN=slapos-replication-client"
     for _ in range(2):  # each time the same one
         with pytest.raises(join.Pending) as caught:
             join.join(config, bare)
-        assert join.pending_csr(config) == asked
-    waiting = authority.obtain(own.url(primary), asked)[0]
+        assert waiting_request(config) == asked
+    number = authority.obtain(own.url(primary), asked)[0]
     assert str(caught.value) == (
-        f"our certificate request {waiting} waits at {own.url(primary)} for somebody's approval: add our "
+        f"our certificate request {number} waits at {own.url(primary)} for somebody's approval: add our "
         "caucased-csr-to-sign to caucased.csr-to-sign of the primary, or have it signed there; then it goes on by "
         "itself"
     )
@@ -290,14 +290,13 @@ def test_somebody_approves_by_hand(primary, config, upstream):
     assert tls_fixtures.renew_now(told) == 0
     join.join(config, bare)
     assert join.needs_join(upstream, times.now()) == ""
-    assert join.pending_csr(config) == ""
     assert not upstream.pending(upstream.client).exists()
     assert json.loads(upstream.authority.read_text()) == {"caucased-url": own.url(primary), "endpoint": ""}
 
 
 def test_approved_with_another_subject(primary, config):
     config = by_hand(config, primary)
-    asked = join.pending_csr(config)
+    asked = waiting_request(config)
     authority.obtain(own.url(primary), asked)
     client = CaucaseClient(f"{own.url(primary)}/cas", user_key=str(own.user(primary)))
     number = next(int(one["id"]) for one in client.getPendingCertificateRequestList() if one["csr"] == asked)

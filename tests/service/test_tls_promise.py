@@ -12,10 +12,11 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.mariadb import sql
-from slapos.recipe.erp5.tls import JOB, join, renew, status, verdict
+from slapos.recipe.erp5.tls import JOB, renew, status, verdict
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import tls_fixtures
 from tests.service.test_tls_join import by_hand
+from tests.service.tls_fixtures import waiting_request
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_revoked_or_missing_file(running):
 
 def test_a_request_that_waits(running, make_partition):
     replica = by_hand(make_partition(), running)
-    join.pending_csr(replica)
+    waiting_request(replica)
     assert "the request for upstream/client.pem waits at " in judge(replica)[1]
 
 

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
-from slapos.recipe.erp5.tls import own, renew
+from slapos.recipe.erp5.tls import own, renew, template, waiting
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.signer import Signer
 from tests.service import servers
@@ -151,3 +151,9 @@ def resident(pid: int) -> int:
     """Bytes of memory that a process holds."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def waiting_request(config: Config) -> str:
+    """The request (PEM) of a replica whose certificate is approved by hand."""
+    upstream = Files(config.tls).upstream
+    return waiting.request(upstream.pending(upstream.client), template.CLIENT)

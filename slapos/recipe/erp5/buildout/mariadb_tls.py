@@ -1,21 +1,51 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Recipe `mariadb-tls`: placeholders for the certificates that mariadbd and nginx cannot start without."""
+"""Recipe `mariadb-tls`: placeholders for the certificates that the servers need, and requests to be published."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from slapos.recipe.erp5.tls import files
+from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.mariadb import primary
+from slapos.recipe.erp5.tls import files, waiting
+from slapos.recipe.erp5.tls.files import Files
 
 
 class Recipe:
-    """Options: `folder` (srv/tls) and `ip` (addresses, one a line). What is there is never replaced, nor removed."""
+    """Options in: `folder` (srv/tls), `ip` (addresses, one a line), `external-url` (of another authority, or empty) and
+    `replication` (the translated parameter, or None).
+
+    Option out, set while the section is initialised: `requests`, the certificate requests (PEM) that a person is to
+    approve, or empty. Files are written when the part is installed; what is there is never replaced, nor removed.
+    """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         self.folder, self.ips = Path(options["folder"]), options["ip"].split()
+        where = Files(self.folder)
+        wanted = waiting.wanted(where, self.ips, bool(options["external-url"]), is_by_hand(options["replication"]))
+        self.new: dict[Path, str] = {}
+        requests = []
+        for path, kind in wanted.items():
+            pending = Files.pending(path)
+            request = waiting.kept(pending, kind)
+            if not request:
+                self.new[pending] = waiting.new(kind)
+                request = waiting.request_of(self.new[pending])
+            requests.append(request)
+        options["requests"] = "".join(requests)
 
     def install(self) -> tuple[str, ...]:
         files.ensure(self.folder, self.ips)
+        for path, content in self.new.items():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            process.write_atomically(path, content)
         return ()
 
     update = install
+
+
+def is_by_hand(replication: Mapping[str, Any] | None) -> bool:
+    """Whether a replica's certificate is approved by a person, as its primary has no endpoint where it could be had."""
+    if not replication or not replication["replicate-with-tls"] or not replication["caucased-url"]:
+        return False
+    return not primary.parse(replication["primary-url"]).endpoint

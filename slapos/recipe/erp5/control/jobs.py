@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from slapos.recipe.erp5 import process
+from slapos.recipe.erp5 import process, tls
 from slapos.recipe.erp5.control import schedule
 from slapos.recipe.erp5.control.scheduler import Plan, python_command
 from slapos.recipe.erp5.errors import BackupError, Busy
@@ -13,7 +13,6 @@ from slapos.recipe.erp5.mariadb.store import Store
 
 LOGS = "log-rotation"
 DIGEST = "slow-query-digest"
-CERTIFICATES = "certificates"
 CERTIFICATES_PERIOD = "*/5 * * * *"
 """How soon a revocation, a certificate that was approved by hand, or a server that had been down is noticed."""
 MODULES = {"logical": "slapos.recipe.erp5.mariadb.backup", "physical": "slapos.recipe.erp5.mariadb.physical"}
@@ -42,7 +41,7 @@ def _backup(where: Store, config_path: Path) -> Plan:
 
 def _certificates(config_path: Path) -> Plan:
     command = _command("slapos.recipe.erp5.tls.renew", config_path)
-    return Plan(CERTIFICATES, CERTIFICATES_PERIOD, command, at_once=True)
+    return Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True)
 
 
 def _logs(config_path: Path) -> tuple[Plan, ...]:

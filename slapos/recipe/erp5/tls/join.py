@@ -17,11 +17,10 @@ from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
-from slapos.recipe.erp5.tls import authority, certificates, files, proof, template
+from slapos.recipe.erp5.tls import authority, certificates, files, proof, template, waiting
 from slapos.recipe.erp5.tls.authority import Trust
 from slapos.recipe.erp5.tls.endpoint import Endpoint, unverified
 from slapos.recipe.erp5.tls.files import Files
-from slapos.recipe.erp5.tls.template import Template
 
 _ANSWER = ("certificate", "ca", "crl", "caucased-url", "mac")
 
@@ -199,49 +198,10 @@ def record(where: Files) -> dict[str, str]:
 # ---- by hand
 
 
-def pending_csr(config: Config) -> str:
-    """The request (PEM) to be published as `caucased-csr-to-sign`, made when it is needed; empty when it is not.
-
-    It is needed where a certificate is approved by hand and there is none yet. Nobody is asked; the key stays here.
-    """
-    upstream = Files(config.tls).upstream
-    wanted = config.replication and config.replication.replicate_with_tls and config.replication.caucased_url
-    if not wanted or upstream.client.exists():
-        return ""
-    from slapos.recipe.erp5.mariadb import primary
-
-    waiting = upstream.pending(upstream.client)
-    if config.replication and primary.parse(config.replication.primary_url).endpoint and not waiting.exists():
-        return ""  # by proof, unless the primary says that it cannot
-    return waiting_request(waiting, template.CLIENT)
-
-
-def waiting_request(waiting: Path, kind: Template) -> str:
-    """The request (PEM) in the file `waiting`, made with a new key when it is missing, not whole, or of another kind.
-
-    waiting_key() gives its key.
-    """
-    with contextlib.suppress(FileNotFoundError, CertificateError):
-        text = certificates.parts(waiting.read_text(), "CERTIFICATE REQUEST")[-1:]
-        asked = certificates.request("".join(text))
-        if certificates.common_name(asked) == kind.name and certificates.ips(asked) == kind.ips:
-            return "".join(text)
-    key = files.new_key()
-    made = template.request(kind, key)
-    waiting.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    process.write_atomically(waiting, files.key_text(key) + made)
-    return made
-
-
-def waiting_key(waiting: Path) -> str:
-    """The private key (PEM) in the file of a request that waits."""
-    return "".join(certificates.parts(waiting.read_text(), "PRIVATE KEY"))
-
-
 def _by_hand(config: Config, url: str, clock: Callable[[], datetime]) -> None:
     upstream = Files(config.tls).upstream
-    waiting = upstream.pending(upstream.client)
-    asked = waiting_request(waiting, template.CLIENT)
+    pending = upstream.pending(upstream.client)
+    asked = waiting.request(pending, template.CLIENT)
     number, certificate = authority.obtain(url, asked)
     if not certificate:
         raise Pending(
@@ -251,6 +211,6 @@ def _by_hand(config: Config, url: str, clock: Callable[[], datetime]) -> None:
     with _from(f"the certificate authority {url}"):
         # Nothing proves this authority but that it is the one in the parameters, at this first use.
         known = authority.trust(url, (), (), clock(), first_use=True)
-        key = waiting_key(waiting)
+        key = waiting.key_of(pending)
         authority.check(key + certificate, template.CLIENT, known, clock())
     write(config, known, key + certificate, {"caucased-url": url, "endpoint": ""})

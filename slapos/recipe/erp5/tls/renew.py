@@ -20,7 +20,7 @@ from slapos.recipe.erp5.errors import Busy, CertificateError, Error, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import logs, primary, sql
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.tls import authority, certificates, join, own, status, template
+from slapos.recipe.erp5.tls import authority, certificates, join, own, status, template, waiting
 from slapos.recipe.erp5.tls.authority import Trust
 from slapos.recipe.erp5.tls.certificates import RENEW_UNDER
 from slapos.recipe.erp5.tls.files import Files
@@ -156,15 +156,15 @@ class Run:
 
     def _asked_for(self, path: Path, kind: Template) -> str:
         """Key and certificate for a request that somebody approves at the external authority. Raises Pending."""
-        waiting, url = self.where.pending(path), own.contact(self.config)
-        asked = join.waiting_request(waiting, kind)
+        pending, url = self.where.pending(path), own.contact(self.config)
+        asked = waiting.request(pending, kind)
         number, certificate = authority.obtain(url, asked)
         if not certificate:
             raise join.Pending(
                 f"{path.name}: our certificate request {number} (CN={kind.name}) waits at {url} for somebody's "
                 "approval: have it signed there; then it goes on by itself"
             )
-        return join.waiting_key(waiting) + certificate
+        return waiting.key_of(pending) + certificate
 
     def _sign_listed(self) -> None:
         count = authority.sign_listed(self.config)
