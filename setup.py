@@ -33,6 +33,7 @@ PROGRAMS = {
     "mariadb-renew-certificates": "tls.renew",
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
+    "mariadb-revoke-certificate": "tls.revoke",
 }
 
 setup(

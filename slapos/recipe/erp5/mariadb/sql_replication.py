@@ -296,6 +296,15 @@ def replicas_connected(connection: Connection) -> frozenset[int]:
     return frozenset(int(str(row["Server_id"])) for row in sql.rows(connection, "SHOW SLAVE HOSTS"))
 
 
+def disconnect_replicas(connection: Connection) -> int:
+    """End the connections of all replicas, which come back by themselves where they may; how many there were."""
+    found = sql.execute(connection, "SELECT id FROM information_schema.processlist WHERE command = 'Binlog Dump'")
+    for (number,) in found:
+        with contextlib.suppress(ServerError):  # it went by itself meanwhile
+            sql.execute(connection, f"KILL CONNECTION {int(number)}")
+    return len(found)
+
+
 def password_hashes(connection: Connection, account: Account) -> tuple[str, ...]:
     """The hashes of all passwords that an account may log in with; none when it logs in by other means."""
     found = sql.execute(

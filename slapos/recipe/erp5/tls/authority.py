@@ -250,6 +250,12 @@ def issue(config: Config, kind: Template) -> str:
     return files.key_text(key) + sign(config, template.request(kind, key), kind)
 
 
+def revoke(config: Config, serial: int) -> None:
+    """Put the certificate with this serial number on our own authority's revocation list. Raises CertificateError."""
+    with asking(own.contact(config), "revoke a certificate"), contextlib.closing(_signing(config)) as client:
+        client.revokeSerial(serial)
+
+
 def sign_listed(config: Config) -> int:
     """Sign the waiting requests with a key of `caucased.csr-to-sign`, as replication clients; how many there were.
 

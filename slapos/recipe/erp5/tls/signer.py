@@ -75,7 +75,8 @@ class Signer:
         ca, crl = _read(where.ca), _read(where.crl)
         certificate = _sign(config, fields["csr"])
         url = own.url(config, _our_address(config, fields.get("host", "")))
-        process.log("a replica that knows the replication password got a certificate")
+        serial = certificates.certificates(certificate)[0].serial_number
+        process.log(f"a replica that knows the replication password got the certificate with serial number {serial}")
         mac = proof.answer(
             config.secrets.replication_password, fields["challenge"], fields["nonce"], key, certificate, ca, crl, url
         )
