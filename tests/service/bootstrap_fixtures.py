@@ -187,7 +187,7 @@ class Primary:
 @pytest.fixture(scope="module")
 def primary(empty_data: Path) -> Iterator[Primary]:
     """With a full backup, two incrementals and a dump, the dump being the newest."""
-    partition = Partition(Path(tempfile.mkdtemp(prefix="b", dir="/tmp")))
+    partition = Partition(Path(tempfile.mkdtemp(prefix="b", dir="/tmp")), tls=False)
     try:
         partition.start_server(empty_data)
         fill(partition)

@@ -78,7 +78,7 @@ def test_while_the_primary_is_down_it_waits(primary, site, replica):
 
 
 def test_while_the_site_is_down_no_other_way_is_tried(site, replica):
-    site.server.server_close()
+    site.end()
     replica.ask_for(site.url)
     program = replica.start()
     sentence = f"{site.where} does not answer (Connection refused): see whether it runs, and the network"

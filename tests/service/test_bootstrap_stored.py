@@ -154,7 +154,7 @@ def test_a_backup_that_is_replaced_meanwhile_is_refused(primary, site, replica):
 
 
 def test_a_server_that_is_down_is_named(site, replica):
-    site.server.server_close()
+    site.end()
     with pytest.raises(Unreachable) as caught:
         replica.make(site.url)
     assert str(caught.value) == (
