@@ -293,7 +293,9 @@ def test_a_socket_that_cannot_be_had_stops_no_job(served, monkeypatch, capsys):
 
 def test_jobs(tmp_path):
     config = partition.config(tmp_path, periodicity="30 2 * * *")
-    backup, logs, digest = jobs.plans(config, tmp_path / "etc/mariadb.json")
+    certificates, backup, logs, digest = jobs.plans(config, tmp_path / "etc/mariadb.json")
+    assert (certificates.name, certificates.periodicity) == ("certificates", "*/5 * * * *")
+    assert certificates.at_once
     assert (backup.name, backup.periodicity, backup.last_success) == ("logical-backup", "30 2 * * *", "")
     assert backup.at_once and not logs.at_once
     assert backup.command[-3:] == ("slapos.recipe.erp5.mariadb.backup", "--config", f"{tmp_path}/etc/mariadb.json")
@@ -304,7 +306,7 @@ def test_jobs(tmp_path):
 def test_physical_backups_are_a_job_when_they_are_enabled(tmp_path):
     config = partition.config(tmp_path, physical={"enable": True, "periodicity": "hourly"})
     partition.add_chain(config, 2, 1)
-    _, backup, *_ = jobs.plans(config, tmp_path / "c")
+    _, _, backup, *_ = jobs.plans(config, tmp_path / "c")
     assert (backup.name, backup.periodicity, backup.after) == ("physical-backup", "hourly", "logical-backup")
     assert (backup.last_success, backup.at_once) == ("2026-11-03T00:00:00Z", True)
     assert backup.command[-3:] == ("slapos.recipe.erp5.mariadb.physical", "--config", f"{tmp_path}/c")
@@ -313,14 +315,14 @@ def test_physical_backups_are_a_job_when_they_are_enabled(tmp_path):
 def test_jobs_know_the_backups_that_are_there(tmp_path):
     config = partition.config(tmp_path)
     partition.add_backups(config, 3)
-    assert jobs.plans(config, tmp_path)[0].last_success == "2026-11-03T00:00:00Z"
+    assert jobs.plans(config, tmp_path)[1].last_success == "2026-11-03T00:00:00Z"
     (config.dumps / manifest.FILE).write_text("{")
-    assert jobs.plans(config, tmp_path)[0].last_success == ""
+    assert jobs.plans(config, tmp_path)[1].last_success == ""
 
 
 def test_no_backup_when_it_is_off(tmp_path):
     plans = jobs.plans(partition.config(tmp_path, enable=False), tmp_path)
-    assert [plan.name for plan in plans] == ["log-rotation", "slow-query-digest"]
+    assert [plan.name for plan in plans] == ["certificates", "log-rotation", "slow-query-digest"]
 
 
 def test_a_bad_periodicity_is_refused_even_when_it_is_off(tmp_path):
