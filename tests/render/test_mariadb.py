@@ -2,6 +2,7 @@
 """Every file of a MariaDB partition, from defaults and with every optional branch, against golden files."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.render.partition import complete, process, render
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = 'it\'s "100%" $HOME ${buildout:directory} \\ {{ x }} Ünïcode 日本'
 
-CASES = {
+CASES: dict[str, dict] = {
     "mariadb-default": {},
     "mariadb-everything": {
         "use-ipv6": True,
@@ -104,6 +105,17 @@ def test_a_new_schedule_renames_no_service_and_a_new_buffer_pool_does(tmp_path):
     assert services[1] - services[2] == {
         name for name in services[1] if name.startswith("mariadb-") and "control" not in name
     }
+
+
+def test_parameters_of_replication_restart_nothing_but_for_networking_itself(tmp_path):
+    replication = dict(CASES["mariadb-replica"]["replication"])
+    silent = services_after(tmp_path, {"replication": replication})
+    (tmp_path / "srv/mariadb").mkdir()
+    loud = replication | {"allow-tcp-connections-on-replica": True}
+    with_tcp = services_after(tmp_path, {"replication": loud})
+    assert {name for name in silent - with_tcp} == {name for name in silent if re.match("mariadb-[0-9a-f]{32}", name)}
+    assert services_after(tmp_path, {}) == with_tcp
+    assert services_after(tmp_path, {"replication": loud | {"seconds-behind-master-threshold": 5}}) == with_tcp
 
 
 def services_after(folder: Path, parameters: dict) -> set[str]:

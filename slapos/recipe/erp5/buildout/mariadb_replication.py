@@ -28,7 +28,8 @@ class Recipe:
 
     Options out, set while the section is initialised: `replication` (the translated parameter, or None), `is-replica`
     (bool: whether the database came, or is to come, from another server), `is-primary` (the opposite), `user` (of the
-    replication account) and `password` (what `replication-password` is to become: empty where it stays).
+    replication account), `password` (what `replication-password` is to become: empty where it stays) and `networking`
+    (a variable for the service script, which says what is asked for).
     Raises UserError, one sentence naming the parameter, and quoting no password.
     """
 
@@ -43,6 +44,7 @@ class Recipe:
         options["replication"] = replication
         options["is-replica"], options["is-primary"] = self.origin.replica, not self.origin.replica
         options["user"] = self.origin.user
+        options["networking"] = f"MARIADB_NETWORKING={networking(replication)}"
         options["password"] = "" if exists or not replication else upstream(replication).password
 
     def install(self) -> tuple[str, ...]:
@@ -68,6 +70,11 @@ def translated(parameter: Mapping[str, object]) -> dict[str, object] | None:
 def requested(replication: Mapping[str, object] | None) -> Origin:
     """What a database is going to be that does not exist yet."""
     return Origin(True, upstream(replication).user) if replication else Origin(False, REPLICATION_USER)
+
+
+def networking(replication: Mapping[str, object] | None) -> str:
+    """What is asked for; what there is depends on the database as well (mariadb/decide.py)."""
+    return "tcp" if replication is None or replication["allow-tcp-connections-on-replica"] else "socket-on-a-replica"
 
 
 def upstream(replication: Mapping[str, object]) -> primary.Primary:
