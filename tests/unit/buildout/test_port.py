@@ -185,7 +185,7 @@ def test_a_damaged_file_is_not_overwritten(tmp_path):
 
 def test_a_service_may_take_several_ports_in_a_row(tmp_path):
     neighbours = [int(chosen(tmp_path, partition=f"slappart{number}", width="2")) for number in range(3)]
-    assert neighbours == [20000, 20002, 20004]
+    assert [port % 1000 for port in neighbours] == [0, 2, 4]
     assert list(port.candidates("20000-21999", "slappart499", 2)) == [20998, 21998]
     assert list(port.candidates("20000-21999", "slappart500", 2)) == [20000, 21000]
 

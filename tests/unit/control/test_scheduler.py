@@ -294,7 +294,7 @@ def test_a_socket_that_cannot_be_had_stops_no_job(served, monkeypatch, capsys):
 def test_jobs(tmp_path):
     config = partition.config(tmp_path, periodicity="30 2 * * *")
     certificates, backup, logs, digest = jobs.plans(config, tmp_path / "etc/mariadb.json")
-    assert (certificates.name, certificates.periodicity) == ("certificates", "*/5 * * * *")
+    assert (certificates.name, certificates.periodicity) == ("certificate-renewal", "*/5 * * * *")
     assert certificates.at_once
     assert (backup.name, backup.periodicity, backup.last_success) == ("logical-backup", "30 2 * * *", "")
     assert backup.at_once and not logs.at_once
@@ -322,7 +322,7 @@ def test_jobs_know_the_backups_that_are_there(tmp_path):
 
 def test_no_backup_when_it_is_off(tmp_path):
     plans = jobs.plans(partition.config(tmp_path, enable=False), tmp_path)
-    assert [plan.name for plan in plans] == ["certificates", "log-rotation", "slow-query-digest"]
+    assert [plan.name for plan in plans] == ["certificate-renewal", "log-rotation", "slow-query-digest"]
 
 
 def test_a_bad_periodicity_is_refused_even_when_it_is_off(tmp_path):

@@ -17,6 +17,7 @@ from tests.unit.tls.made import NOW, Authority
 KEY = files.new_key()
 PUBLIC = certificates.spki(KEY.public_key())
 CSR = template.request(template.CLIENT, KEY)
+CERTIFICATE = files.placeholders((), NOW)[0]
 NONCE = "ab" * 32
 USED = "the challenge is not one of this primary's, was used, or is older than 5 minutes"
 UNPROVED = "the proof is not one of this primary's replication password"
@@ -41,7 +42,7 @@ def config(tmp_path, made):
 def signed(monkeypatch):
     """What was signed: requests and templates."""
     calls = []
-    monkeypatch.setattr(authority, "sign", lambda _, csr, kind: calls.append((csr, kind)) or "CERTIFICATE")
+    monkeypatch.setattr(authority, "sign", lambda _, csr, kind: calls.append((csr, kind)) or CERTIFICATE)
     return calls
 
 
@@ -62,7 +63,7 @@ def test_good(signer, signed, config):
     assert status == 200
     assert signed == [(CSR, template.CLIENT)]
     where, url = Files(config.tls), "http://127.0.0.2:24002"
-    content = ("CERTIFICATE", where.ca.read_text(), where.crl.read_text(), url)
+    content = (CERTIFICATE, where.ca.read_text(), where.crl.read_text(), url)
     mac = proof.answer("r", asked["challenge"], NONCE, PUBLIC, *content)
     assert answer == dict(zip(("certificate", "ca", "crl", "caucased-url", "mac"), (*content, mac), strict=True))
 
