@@ -60,7 +60,8 @@ fi
 if wants render; then run_speed render tests/render "$@"; fi
 if wants service; then
     step "Software release, from a path" "$directory/log/release.log" build_release
-    run_speed service tests/service "$@"
+    # In two processes, a file in one of them: most of the time one server or another is awaited.
+    run_speed service tests/service --numprocesses 2 --dist loadfile "$@"
 fi
 if wants cluster; then
     scenarios=tests/cluster

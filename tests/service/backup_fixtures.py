@@ -21,6 +21,7 @@ from slapos.recipe.erp5.mariadb import create
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
+from tests.service import servers
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(os.environ["ERP5_RELEASE"], "parts")
@@ -38,7 +39,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = DEAD
     return value
 
 
-_ports = iter(range(24000 + os.getpid() % 4000, 32000))
+_ports = iter(servers.share(range(24000, 32000))[os.getpid() % 2000 :])
 
 
 def free_port(*addresses: str) -> int:

@@ -55,9 +55,17 @@ def part(name: str) -> str:
     return str(release() / "parts" / name)
 
 
+def share(ports: range) -> range:
+    """The part of `ports` that is this process's, as pytest may run in several at once: what is free now stays so."""
+    number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    size = len(ports) // int(count)
+    return ports[int(number[2:]) * size :][:size]
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody listens on at the moment."""
-    for port in random.sample(PORTS, len(PORTS)):
+    ports = share(PORTS)
+    for port in random.sample(ports, len(ports)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             return port
