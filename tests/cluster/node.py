@@ -242,10 +242,10 @@ def connect(url: str, **options: Any) -> pymysql.connections.Connection:
     )
 
 
-def client_tls(instance: Instance) -> ssl.SSLContext:
-    """What the partition's own authority lets a replication client connect with."""
+def client_tls(instance: Instance, certificate: Path | None = None) -> ssl.SSLContext:
+    """What the partition's own authority lets a replication client connect with, or what it gave to somebody."""
     context = ssl.create_default_context(cafile=instance.path / "srv/tls/ca.pem")
-    context.load_cert_chain(instance.path / "srv/tls/client.pem")
+    context.load_cert_chain(certificate or instance.path / "srv/tls/client.pem")
     return context
 
 

@@ -73,6 +73,9 @@ def replica(
     node.process()
     try:
         wait_until_made(made)
+        status, host = made.slave_status(), urlsplit(primary.published["replication-primary-url"]).hostname
+        encrypted = "Yes" if replication.get("replicate_with_tls", True) else "No"
+        assert (status["Master_Host"], status["Master_SSL_Allowed"]) == (host, encrypted)
         yield made
     finally:
         node.destroy(made)
@@ -105,10 +108,11 @@ def contents(instance: Instance) -> dict[str, Any]:
 def accounts(instance: Instance) -> dict[tuple[str, str], dict]:
     """All that a server knows of each account, but for the administration's, which is each partition's own."""
     found = instance.sql("SELECT User, Host, Priv FROM mysql.global_priv WHERE User <> 'slapos_administrator'")
-    grants = instance.sql("SELECT * FROM mysql.db ORDER BY User, Host, Db")
+    tables = ("db", "tables_priv", "columns_priv", "procs_priv", "roles_mapping", "proxies_priv")
+    grants = [sorted(map(str, instance.sql(f"SELECT * FROM mysql.{table}"))) for table in tables]
     # When each server was made is not what makes an account.
     known = {(user, host): json.loads(priv) | {"password_last_changed": None} for user, host, priv in found}
-    return known | {("grants", ""): dict(enumerate(grants))}
+    return known | {("grants", ""): dict(zip(tables, grants, strict=True))}
 
 
 class Tap:

@@ -3,6 +3,11 @@
 
 from tests.cluster.node import eventually
 from tests.cluster.replicas import make_source, wait_until_made
+from tests.cluster.test_promises import assert_left_alone
+
+
+def said(copy):
+    return copy.promises()["mariadb-replication"][1]
 
 
 def test_it_waits_until_its_request_is_approved(node):
@@ -14,13 +19,12 @@ def test_it_waits_until_its_request_is_approved(node):
         node.process()
         asked = copy.published["caucased-csr-to-sign"]
         assert asked.startswith("-----BEGIN CERTIFICATE REQUEST-----")
-        _, message = eventually(
-            lambda: (lambda result: result if "approval" in result[1] else None)(
-                copy.promises()["mariadb-replication"]
-            ),
-            "the promise says what it waits for",
+        eventually(lambda: "add our caucased-csr-to-sign to" in said(copy), "the promise says what it waits for")
+        (installing,) = (
+            process.pid for process in copy.processes() if "mariadb-install" in " ".join(process.cmdline())
         )
-        assert "caucased.csr-to-sign of the primary" in message
+        assert_left_alone(node, lambda: "add our caucased-csr-to-sign to" in said(copy))
+        assert installing in [process.pid for process in copy.processes()], "processing does not disturb it"
         source.request(source.parameters | {"caucased": {"csr-to-sign": [asked]}})
         node.process()
         source.program("mariadb-renew-certificates")

@@ -4,7 +4,10 @@
 import ssl
 from urllib.parse import urlsplit
 
-from tests.cluster.node import eventually
+import pymysql
+import pytest
+
+from tests.cluster.node import client_tls, connect, eventually
 from tests.cluster.replicas import replica
 
 
@@ -34,7 +37,7 @@ def test_new_ones_are_used_without_a_restart(node, source):
         assert (source.pid(), copy.pid()) == pids
 
 
-def test_a_revoked_one_is_out_at_once_and_its_replica_gets_another(node, source):
+def test_a_revoked_one_is_out_at_once_and_its_replica_gets_another(node, source, tmp_path):
     with replica(node, "revoked", source, "live") as copy:
         pids = (source.pid(), copy.pid())
         certificate = copy.path / "srv/tls/upstream/client.pem"
@@ -47,6 +50,11 @@ def test_a_revoked_one_is_out_at_once_and_its_replica_gets_another(node, source)
 
         eventually(revoked, "the revocation")
         eventually(lambda: copy.slave_status()["Slave_IO_Running"] != "Yes", "the replica is out")
+        stolen = tmp_path / "stolen.pem"
+        stolen.write_text(old)
+        with pytest.raises(pymysql.err.OperationalError):
+            connect(source.published["replication-primary-url"], ssl=client_tls(source, stolen))
+        connect(source.published["replication-primary-url"], ssl=client_tls(source)).close()
         assert copy.promises()["mariadb-replication"][0]
         eventually(lambda: renew(copy), "the replica's renewal")
         assert certificate.read_text() != old

@@ -24,12 +24,23 @@ def two_at_once(node, source):
 
 def test_two_replicas_at_once_and_a_chain_of_three(node, source):
     with two_at_once(node, source) as (left, right):
+        # Neither the first primary's authority nor its endpoint is needed by who follows another one.
+        stop_authority(node, source)
         with replica(node, "grandchild", left, "live") as last:
             assert last.bootstrapped()["method"] == "live"
             assert follows(last, left) and follows(left, source) and follows(right, source)
             last.wait_for_row_of(source)
             assert_same_data(last, source)
         right.wait_for_row_of(source)
+        node.process("--all")
+        source.wait_until_green()
+
+
+def stop_authority(node, instance):
+    """Stop the service caucased of an instance; processing starts it again."""
+    words = node.slapos("supervisorctl", "status").stdout.split()
+    program = next(word for word in words if word.startswith(f"{instance.path.name}:caucased"))
+    assert node.slapos("supervisorctl", "stop", program).returncode == 0
 
 
 def follows(copy: Instance, primary: Instance) -> bool:

@@ -35,7 +35,7 @@ def authority(tmp_path):
 
 
 def test_both_use_it_and_none_of_their_own(node, authority):
-    external = {"caucased": {"external-url": authority}}
+    external = {"caucased": {"external-caucased-url": authority}}
     source = make_source(node, "external", **external)
     try:
         assert source.published["caucased-url"] == authority

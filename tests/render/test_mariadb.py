@@ -38,7 +38,7 @@ CASES: dict[str, dict] = {
         "binlog-expire-days": 3,
         "mroonga": False,
         "replicas-use-tls": False,
-        "caucased": {"external-url": "http://127.0.0.9:8000", "csr-to-sign": ["A REQUEST"]},
+        "caucased": {"external-caucased-url": "http://127.0.0.9:8000", "csr-to-sign": ["A REQUEST"]},
         "backup": {
             "logical": {"enable": False, "periodicity": "30 2 * * 1-5", "retention-days": 30},
             "physical": {"enable": True, "periodicity": "hourly", "retention-days": 3, "incrementals": 23},

@@ -106,7 +106,7 @@ def published(ipv6="", tls=True, physical=False, external=""):
     parameters = {
         "replicas-use-tls": tls,
         "backup": {"physical": {"enable": physical}},
-        "caucased": {"external-url": external},
+        "caucased": {"external-caucased-url": external},
     }
     return urls(parameters, VALUES | {"ipv6": ipv6})
 

@@ -20,7 +20,7 @@ def processed(tmp_path):
         options = {
             "folder": str(tmp_path / "tls"),
             "ip": "127.0.0.1\n::1",
-            "external-url": external,
+            "external-caucased-url": external,
             "replication": replication,
         }
         recipe = Recipe(None, "tls", options)

@@ -12,8 +12,8 @@ from slapos.recipe.erp5.tls.files import Files
 
 
 class Recipe:
-    """Options in: `folder` (srv/tls), `ip` (addresses, one a line), `external-url` (of another authority, or empty) and
-    `replication` (the translated parameter, or None).
+    """Options in: `folder` (srv/tls), `ip` (addresses, one a line), `external-caucased-url` (of another authority, or
+    empty) and `replication` (the translated parameter, or None).
 
     Option out, set while the section is initialised: `requests`, the certificate requests (PEM) that a person is to
     approve, or empty. Files are written when the part is installed; what is there is never replaced, nor removed.
@@ -22,7 +22,9 @@ class Recipe:
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         self.folder, self.ips = Path(options["folder"]), options["ip"].split()
         where = Files(self.folder)
-        wanted = waiting.wanted(where, self.ips, bool(options["external-url"]), is_by_hand(options["replication"]))
+        wanted = waiting.wanted(
+            where, self.ips, bool(options["external-caucased-url"]), is_by_hand(options["replication"])
+        )
         self.new: dict[Path, str] = {}
         requests = []
         for path, kind in wanted.items():

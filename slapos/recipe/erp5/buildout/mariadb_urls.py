@@ -35,5 +35,5 @@ def urls(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
         "primary": url(primary),
         "bootstrap": bootstrap,
         "mariabackup": bootstrap if parameters["backup"]["physical"]["enable"] else "",
-        "caucased": parameters["caucased"]["external-url"] or own,
+        "caucased": parameters["caucased"]["external-caucased-url"] or own,
     }

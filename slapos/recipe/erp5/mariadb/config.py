@@ -101,12 +101,12 @@ class Replication:
 
 @dataclass(frozen=True)
 class Caucased:
-    """The parameter `caucased`: `external_url` replaces our own authority (empty: it does not).
+    """The parameter `caucased`: `external_caucased_url` replaces our own authority (empty: it does not).
 
     `csr_to_sign` are PEM certificate requests of replicas that were approved by hand.
     """
 
-    external_url: str
+    external_caucased_url: str
     csr_to_sign: tuple[str, ...]
 
 

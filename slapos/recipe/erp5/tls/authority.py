@@ -262,7 +262,7 @@ def sign_listed(config: Config) -> int:
     Raises CertificateError.
     """
     wanted, url = _wanted(config), own.contact(config)
-    if not wanted or config.caucased.external_url:
+    if not wanted or config.caucased.external_caucased_url:
         return 0
     with asking(url, "sign what caucased.csr-to-sign lists"), contextlib.closing(_signing(config)) as client:
         numbers = [number for number, key in _waiting(client) if key in wanted]

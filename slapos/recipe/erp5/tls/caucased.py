@@ -37,9 +37,9 @@ def run(path: Path) -> None:
     os.umask(0o077)
     config = configuration.load(path)
     watch = Watch(path, config)
-    if config.caucased.external_url:
+    if config.caucased.external_caucased_url:
         _end_at_once()
-        process.log(f"no authority of our own, as {config.caucased.external_url} is used")
+        process.log(f"no authority of our own, as {config.caucased.external_caucased_url} is used")
         while True:
             watch.wait(LOOK_EVERY)
     from slapos.recipe.erp5.tls import own_authority
@@ -80,9 +80,12 @@ class Watch:
         """Why to begin anew, empty when there is no reason; a configuration that cannot be read is none."""
         with contextlib.suppress(ConfigurationError):
             new = configuration.load(self.path)
-            if (new.caucased.external_url, new.network) != (self.config.caucased.external_url, self.config.network):
+            if (new.caucased.external_caucased_url, new.network) != (
+                self.config.caucased.external_caucased_url,
+                self.config.network,
+            ):
                 return "the configuration has changed"
-        if self.config.caucased.external_url:
+        if self.config.caucased.external_caucased_url:
             return ""
         from slapos.recipe.erp5.tls import own_authority
 

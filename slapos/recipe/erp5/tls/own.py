@@ -44,4 +44,4 @@ def contact(config: Config) -> str:
 
 def url(config: Config, ip: str = "") -> str:
     """The URL of the authority that is used, our own (at the address `ip` of ours) or an external one."""
-    return config.caucased.external_url.rstrip("/") or f"http://{netloc(config, ip)}"
+    return config.caucased.external_caucased_url.rstrip("/") or f"http://{netloc(config, ip)}"

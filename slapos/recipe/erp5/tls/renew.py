@@ -119,7 +119,7 @@ class Run:
 
     def _own_trust(self) -> Trust:
         """The present certificates and lists of our authority, written where they changed."""
-        external, url = bool(self.config.caucased.external_url), own.contact(self.config)
+        external, url = bool(self.config.caucased.external_caucased_url), own.contact(self.config)
         source = url if external else OWN
         old = self._old_trust() if join.record(self.where).get("caucased-url") == source else None
         if external:
@@ -143,7 +143,7 @@ class Run:
         reason = due(old, kind, known, self.now)
         if not reason:
             return
-        if not self.config.caucased.external_url:
+        if not self.config.caucased.external_caucased_url:
             new = authority.issue(self.config, kind)
         elif is_renewable(old, kind, known, self.now):
             new = authority.renew(own.contact(self.config), certificates.pair(old))

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def revoke(config: Config, certificate: str) -> int:
     """Revoke it, have both servers know, and end the connections that were made before. Raises Error."""
     serial = serial_number(certificate)
-    if config.caucased.external_url:
+    if config.caucased.external_caucased_url:
         raise ConfigurationError(
-            f"the certificates are those of {config.caucased.external_url}, expected our own authority: have it "
-            f"revoked there, serial number {serial}"
+            f"the certificates are those of {config.caucased.external_caucased_url}, expected our own authority: have"
+            f" it revoked there, serial number {serial}"
         )
     with process.step(f"revoke the certificate with serial number {serial}"):
         authority.revoke(config, serial)

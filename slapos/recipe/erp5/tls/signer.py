@@ -64,7 +64,7 @@ class Signer:
     def _answer(self, request: object) -> dict[str, str]:
         fields = _fields(request)
         config = self._load()
-        if config.caucased.external_url:
+        if config.caucased.external_caucased_url:
             raise Refused(
                 409,
                 f"this primary uses the certificate authority {own.url(config)}, where it cannot sign: give that URL "

@@ -93,7 +93,7 @@ def gather(config: Config, now: datetime) -> Status:
         job=state.load(config.scheduler_state).job(JOB),
         requests=len(config.caucased.csr_to_sign),
         bad_requests=_bad_requests(config),
-        external=config.caucased.external_url,
+        external=config.caucased.external_caucased_url,
     )
 
 
