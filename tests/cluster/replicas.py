@@ -13,6 +13,14 @@ from tests.cluster.node import Instance, Node, eventually, fetch, tail
 
 APPLICATION = {"name": "erp5", "user": "erp5", "password": "known to both sides"}
 ROWS = 2000
+GRANTS = {
+    "db": "*",
+    "tables_priv": "Host, Db, User, Table_name, Table_priv, Column_priv",
+    "columns_priv": "Host, Db, User, Table_name, Column_name, Column_priv",
+    "procs_priv": "Host, Db, User, Routine_name, Routine_type, Proc_priv",
+    "roles_mapping": "*",
+}
+"""The tables of privileges, and what of them is not just when a row was made."""
 TAP_PORTS = range(27100, 27200)
 SEARCH = "SELECT uid FROM erp5.full_text WHERE MATCH (t) AGAINST ('検索' IN BOOLEAN MODE) ORDER BY uid"
 
@@ -108,11 +116,12 @@ def contents(instance: Instance) -> dict[str, Any]:
 def accounts(instance: Instance) -> dict[tuple[str, str], dict]:
     """All that a server knows of each account, but for the administration's, which is each partition's own."""
     found = instance.sql("SELECT User, Host, Priv FROM mysql.global_priv WHERE User <> 'slapos_administrator'")
-    tables = ("db", "tables_priv", "columns_priv", "procs_priv", "roles_mapping", "proxies_priv")
-    grants = [sorted(map(str, instance.sql(f"SELECT * FROM mysql.{table}"))) for table in tables]
+    grants = [
+        sorted(map(str, instance.sql(f"SELECT {columns} FROM mysql.{table}"))) for table, columns in GRANTS.items()
+    ]
     # When each server was made is not what makes an account.
     known = {(user, host): json.loads(priv) | {"password_last_changed": None} for user, host, priv in found}
-    return known | {("grants", ""): dict(zip(tables, grants, strict=True))}
+    return known | {("grants", ""): dict(zip(GRANTS, grants, strict=True))}
 
 
 class Tap:
