@@ -15,8 +15,12 @@ from benchmarks.bootstrap_primary import Primary
 from slapos.recipe.erp5.mariadb import space
 from tests.service.backup_fixtures import Partition
 
+LARGE = 3_500_000_000
+"""Bytes from which the start of a copy no longer counts."""
+
 
 def main() -> int:
+    """Prepare, measure and print what sys.argv says: folder, gigabytes, rounds, ways, writes a second."""
     folder, size, rounds, ways, writes = sys.argv[1:]
     os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -63,6 +67,16 @@ def report(primary: Primary, ways: list[bootstrap_ways.Way], samples: dict[str, 
         print(line(way, samples[way.name], limit))
     for missing in bootstrap_ways.missing():
         print(missing)
+    if limit and samples.get("live"):
+        net = statistics.median(one.seconds - one.prepare for one in samples["live"]) / limit
+        print("\n" + goal(primary.size, net))
+
+
+def goal(size: int, ratio: float) -> str:
+    """Whether a live copy of so many bytes comes near enough to the limit, in so many times its seconds."""
+    bound = 1.25 if size >= LARGE else 2.0
+    verdict = "met" if ratio <= bound else "MISSED"
+    return f"goal: a live copy without its prepare within {bound:g} times the limit: {ratio:.2f}, {verdict}"
 
 
 def line(way: bootstrap_ways.Way, samples: list[Sample], limit: float | None) -> str:
