@@ -111,6 +111,8 @@ class Partition:
             "caucased_port": self.caucased_port,
             "replication": None,
             "replication_user": "replication_user",
+            "authority": "",
+            "authority_differs": False,
         }
         self._render("mariadb.cnf", {**context, "port": self.port})
         self._render("mariadb.json", {**context, "port": self.port, "backup_port": self.backup_port})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The partition's own authority: who may sign, what it signs, what nobody can do to it, and how it ends."""
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -10,6 +11,9 @@ from datetime import timedelta
 import pytest
 from caucase import utils
 from caucase.client import CaucaseClient, CaucaseHTTPError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import CertificateError
@@ -115,7 +119,7 @@ def test_who_fills_the_list_of_waiting_requests_stops_nobody(service, config, mo
     kept = client.createCertificateSigningRequest(listed.encode())
     with pytest.raises(CaucaseHTTPError) as caught:
         for _ in range(own_authority.MOST_PENDING + 1):
-            client.createCertificateSigningRequest(small_request())
+            client.createCertificateSigningRequest(request_of(20_000))
     assert caught.value.args[0] == 507
     made = authority.sign(config, request(), template.CLIENT)
     assert template.CLIENT.describes(certificates.certificates(made)[0])
@@ -123,8 +127,29 @@ def test_who_fills_the_list_of_waiting_requests_stops_nobody(service, config, mo
     assert template.CLIENT.describes(certificates.certificates(client.getCertificate(kept).decode())[0])
 
 
-def small_request():
-    return template.to_sign(template.CLIENT).encode()  # a new key each time, of a kind that is quick to make
+def request_of(size):
+    """A request with a new key, of a kind that is quick to make, and so many bytes that nobody wants."""
+    ballast = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(size))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(files.name("x")).add_extension(ballast, False)
+    return files.text(builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())).encode()
+
+
+def test_what_is_larger_than_any_request_is_not_kept(service, config):
+    client = CaucaseClient(f"{own.url(config)}/cas")
+    with pytest.raises(CaucaseHTTPError) as caught:
+        client.createCertificateSigningRequest(request_of(own_authority.LARGEST_REQUEST))
+    assert caught.value.args[0] == 413
+    client.createCertificateSigningRequest(request_of(100))
+
+
+def test_who_connects_again_and_again_is_one_of_a_limited_number(service, config):
+    with contextlib.ExitStack() as stack:
+        address = (config.network.ipv4, config.network.caucased_port)
+        for _ in range(own_authority.MOST_CLIENTS + 5):
+            last = stack.enter_context(socket.create_connection(address, source_address=("127.0.0.2", 0)))
+        last.settimeout(own_authority.SILENCE / 2)
+        assert last.recv(1) == b"", "closed at once"
+        assert authority.issue(config, template.CLIENT), "our own programs are served all the same"
 
 
 def test_a_client_that_says_nothing_stops_nobody(service, config):

@@ -323,15 +323,18 @@ def test_a_primary_with_an_external_authority(primary, between, config, upstream
         base = f"https://127.0.0.1:{member.network.backup_port}"
         assert refused(config, published(member)) == (
             f"the primary's endpoint {base} gives no certificates: this primary uses the certificate authority "
-            f"{external}, where it cannot sign: give that URL as replication.caucased-url, and have the request "
-            "approved there"
+            f"{external}, where it cannot sign: give replication.primary-url without its query, that URL as "
+            "replication.caucased-url, and have the request approved there"
         )
+        # Whoever sits between could say so too: an authority that nothing proves is for a person to choose.
         config = by_hand(config, primary)
+        assert "gives no certificates" in refused(config, published(member))
+        assert not upstream.ca.exists()
         with pytest.raises(join.Pending):
-            join.join(config, published(member))
+            join.join(config, published(member, endpoint=""))
         for one in client.getPendingCertificateRequestList():
             client.createCertificate(int(one["id"]))
-        join.join(config, published(member))
+        join.join(config, published(member, endpoint=""))
     assert join.needs_join(upstream, times.now()) == ""
 
 

@@ -25,9 +25,12 @@ NONE = {
 def processed(tmp_path):
     """Processes the section with a parameter `replication`; returns its options."""
 
-    def process(**replication):
+    def process(authority="", **replication):
         options = {
-            "configuration": {"replication": NONE | {key.replace("_", "-"): val for key, val in replication.items()}},
+            "configuration": {
+                "replication": NONE | {key.replace("_", "-"): val for key, val in replication.items()},
+                "caucased": {"external-caucased-url": authority},
+            },
             "data-directory": str(tmp_path / "srv/mariadb"),
             "storage-path": str(tmp_path / "srv/kept/replication.json"),
         }
@@ -106,9 +109,8 @@ def published(ipv6="", tls=True, physical=False, external=""):
     parameters = {
         "replicas-use-tls": tls,
         "backup": {"physical": {"enable": physical}},
-        "caucased": {"external-caucased-url": external},
     }
-    return urls(parameters, VALUES | {"ipv6": ipv6})
+    return urls(parameters, VALUES | {"ipv6": ipv6, "authority": external})
 
 
 def test_what_replicas_need_is_published():
@@ -121,6 +123,23 @@ def test_what_replicas_need_is_published():
     assert found["caucased"] == "http://127.0.0.1:24000"
     assert published(physical=True)["mariabackup"] == found["bootstrap"]
     assert published(external="http://[::1]:1")["caucased"] == "http://[::1]:1"
+
+
+def test_the_authority_is_what_it_was_at_the_creation(processed, tmp_path):
+    def authority(**values):
+        options = processed(**values)
+        return options["authority"], options["authority-differs"]
+
+    assert authority() == ("", False)
+    assert authority(authority="http://[::1]:1") == ("http://[::1]:1", False)
+    (tmp_path / "srv/mariadb").mkdir()
+    assert authority() == ("http://[::1]:1", True)
+    assert authority(authority="http://[::1]:2") == ("http://[::1]:1", True)
+    assert authority(authority="http://[::1]:1") == ("http://[::1]:1", False)
+
+
+def test_where_we_cannot_sign_there_is_no_endpoint():
+    assert primary.parse(published(external="http://[::1]:1")["primary"]).endpoint == ""
 
 
 def test_without_tls_there_is_no_endpoint():

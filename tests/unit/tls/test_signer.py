@@ -140,7 +140,8 @@ def test_an_external_authority(config, signed):
         409,
         {
             "error": "this primary uses the certificate authority http://192.0.2.1:8009, where it cannot sign: give "
-            "that URL as replication.caucased-url, and have the request approved there"
+            "replication.primary-url without its query, that URL as replication.caucased-url, and have the request "
+            "approved there"
         },
     )
     assert signed == []

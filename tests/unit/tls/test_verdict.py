@@ -172,3 +172,10 @@ def test_what_the_parameter_lists():
         f"caucased.csr-to-sign is given, and the authority {URL} is used, where we cannot sign, expected one of both: "
         "have the requests signed there"
     )
+
+
+def test_another_authority_than_at_the_creation():
+    assert problem(external_differs=True) == (
+        "the certificate authority is our own, expected another one, as caucased.external-caucased-url says, which "
+        "takes effect at the database's creation alone, or all replicas would be shut out: give none there"
+    )

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from slapos.recipe.erp5.mariadb.config import REPLICATION_USER
 
 @dataclass(frozen=True)
 class Origin:
-    """What a database was created as: `user` is that of the replication account, which a replica has from upstream."""
+    """What a database was created as: `user` is that of the replication account, which a replica has from upstream.
+
+    `authority` is the URL of the certificate authority that is not our own, or empty.
+    """
 
     replica: bool
     user: str
+    authority: str = ""
 
 
 class Recipe:
@@ -28,8 +32,9 @@ class Recipe:
 
     Options out, set while the section is initialised: `replication` (the translated parameter, or None), `is-replica`
     (bool: whether the database came, or is to come, from another server), `is-primary` (the opposite), `user` (of the
-    replication account), `password` (what `replication-password` is to become: empty where it stays) and `networking`
-    (a variable for the service script, which says what is asked for).
+    replication account), `authority` and `authority-differs` (bool: whether another one is asked for now), `password`
+    (what `replication-password` is to become: empty where it stays) and `networking` (a variable for the service
+    script, which says what is asked for).
     Raises UserError, one sentence naming the parameter, and quoting no password.
     """
 
@@ -40,7 +45,10 @@ class Recipe:
         except ConfigurationError as error:
             raise UserError(str(error)) from error
         exists = Path(options["data-directory"]).exists()
-        self.origin = (load(self.storage) or Origin(False, REPLICATION_USER)) if exists else requested(replication)
+        wanted = requested(replication, options["configuration"]["caucased"]["external-caucased-url"])
+        self.origin = (load(self.storage) or Origin(False, REPLICATION_USER)) if exists else wanted
+        options["authority"] = self.origin.authority
+        options["authority-differs"] = self.origin.authority != wanted.authority
         options["replication"] = replication
         options["is-replica"], options["is-primary"] = self.origin.replica, not self.origin.replica
         options["user"] = self.origin.user
@@ -50,9 +58,7 @@ class Recipe:
     def install(self) -> tuple[str, ...]:
         if load(self.storage) != self.origin:
             self.storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            process.write_atomically(
-                self.storage, json.dumps({"replica": self.origin.replica, "user": self.origin.user})
-            )
+            process.write_atomically(self.storage, json.dumps(asdict(self.origin)))
         return ()
 
     update = install
@@ -67,9 +73,10 @@ def translated(parameter: Mapping[str, object]) -> dict[str, object] | None:
     return replication
 
 
-def requested(replication: Mapping[str, object] | None) -> Origin:
+def requested(replication: Mapping[str, object] | None, authority: str) -> Origin:
     """What a database is going to be that does not exist yet."""
-    return Origin(True, upstream(replication).user) if replication else Origin(False, REPLICATION_USER)
+    user = upstream(replication).user if replication else REPLICATION_USER
+    return Origin(replication is not None, user, authority)
 
 
 def networking(replication: Mapping[str, object] | None) -> str:

@@ -8,8 +8,8 @@ from slapos.recipe.erp5.mariadb.primary import Primary, bracketed, url
 
 
 class Recipe:
-    """Options in: `configuration` (the parameters), `ipv4`, `ipv6` (empty without), `port`, `backup-port`,
-    `caucased-port`, `user` and `password` of the replication account, and `token`.
+    """Options in: `configuration` (the parameters), `authority` (an external one's URL, or empty), `ipv4`, `ipv6`
+    (empty without), `port`, `backup-port`, `caucased-port`, `user` and `password` of the replication account, `token`.
 
     Options out, all of them texts: `primary`, `bootstrap`, `mariabackup` (empty without physical backups), `caucased`.
     """
@@ -28,12 +28,13 @@ def urls(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     host = values["ipv6"] or values["ipv4"]
     tls = bool(values["ipv6"]) or parameters["replicas-use-tls"]
     base = f"{'https' if tls else 'http'}://{bracketed(host)}:{values['backup-port']}"
-    primary = Primary(host, int(values["port"]), values["user"], values["password"], base if tls else "")
+    endpoint = base if tls and not values["authority"] else ""  # where we cannot sign nobody need ask
+    primary = Primary(host, int(values["port"]), values["user"], values["password"], endpoint)
     bootstrap = f"{base}/{values['token']}/"
     own = f"http://{bracketed(host)}:{values['caucased-port']}"
     return {
         "primary": url(primary),
         "bootstrap": bootstrap,
         "mariabackup": bootstrap if parameters["backup"]["physical"]["enable"] else "",
-        "caucased": parameters["caucased"]["external-caucased-url"] or own,
+        "caucased": values["authority"] or own,
     }

@@ -27,7 +27,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 LARGEST_BODY = 64 << 10
 TIMEOUT = 30.0
 """Seconds that a request may be silent, or its answer not taken."""
-LIVE_TIMEOUT = 300.0
+LIVE_TIMEOUT = 60.0
 """Seconds that the receiver of a live copy may take none of it: its disk may be busy."""
 AT_ONCE = 8
 """Requests that are answered at the same time; a live copy is one of them."""

@@ -103,11 +103,13 @@ class Replication:
 class Caucased:
     """The parameter `caucased`: `external_caucased_url` replaces our own authority (empty: it does not).
 
+    It is what it was when the database was created; `external_differs` says that the parameter is another one now.
     `csr_to_sign` are PEM certificate requests of replicas that were approved by hand.
     """
 
     external_caucased_url: str
     csr_to_sign: tuple[str, ...]
+    external_differs: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ DEADLINE = 60.0
 """Seconds that one exchange may take, however slowly its answer trickles in."""
 LARGEST = 1 << 20
 """Bytes of an answer; a revocation list has about 40 for each certificate in it."""
-NOT_FOUND, FULL = 404, 507
+LARGEST_OF_OURS = 32 << 20
+"""The same of our own authority, whose list of waiting requests is filled by anybody: own_authority.py's limits."""
+NOT_FOUND, KNOWN, FULL = 404, 409, 507
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ class Client(CaucaseClient):
 
     def __init__(self, url: str, known: Sequence[str] = (), user_key: str | None = None) -> None:
         super().__init__(f"{url}/cas", [text.encode() for text in known], user_key)
+        self._largest = LARGEST_OF_OURS if user_key else LARGEST
 
     def _request(self, connection: Any, method: str, url: str, body: Any = None, headers: Any = None) -> Any:
         with deadline(connection, DEADLINE):
             connection.request(method, self._path + url, body, headers or {})
             response = connection.getresponse()
-            content = body_of(response)
+            content = body_of(response, self._largest)
         if response.status == http.client.CREATED:
             return response.getheader("Location")
         if not 200 <= response.status < 300:
@@ -65,11 +68,11 @@ class Client(CaucaseClient):
         return content
 
 
-def body_of(response: http.client.HTTPResponse) -> bytes:
-    """The whole body. Raises HTTPException when it is cut, ValueError when it is larger than LARGEST."""
-    content = response.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError(f"more than {LARGEST} bytes")
+def body_of(response: http.client.HTTPResponse, largest: int = LARGEST) -> bytes:
+    """The whole body. Raises HTTPException when it is cut, ValueError when it has more than `largest` bytes."""
+    content = response.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"more than {largest} bytes")
     if response.length:  # what is still to come: read() with a limit ends silently with the connection
         raise http.client.IncompleteRead(content, response.length)
     return content
@@ -253,7 +256,11 @@ def issue(config: Config, kind: Template) -> str:
 def revoke(config: Config, serial: int) -> None:
     """Put the certificate with this serial number on our own authority's revocation list. Raises CertificateError."""
     with asking(own.contact(config), "revoke a certificate"), contextlib.closing(_signing(config)) as client:
-        client.revokeSerial(serial)
+        try:
+            client.revokeSerial(serial)
+        except CaucaseHTTPError as error:
+            if error.args[0] != KNOWN:  # it was revoked before
+                raise
 
 
 def sign_listed(config: Config) -> int:

@@ -67,21 +67,16 @@ def read(path: Path) -> str:
 def join(config: Config, primary: Primary, clock: Callable[[], datetime] = times.now) -> None:
     """Get a certificate of the primary's authority, and that authority, into Files(config.tls).upstream.
 
-    By proof of the replication password where the primary has an endpoint; by hand where it has none, or says that it
-    cannot sign, and `replication.caucased-url` is given. Raises CertificateError, one sentence; Pending while nobody
-    has approved the request. Nothing is written unless all of it is good.
+    By proof of the replication password where the primary has an endpoint, and only so: who sits between could say that
+    it cannot be. By hand where it has none, and `replication.caucased-url` is given. Raises CertificateError, one
+    sentence; Pending while nobody has approved the request. Nothing is written unless all of it is good.
     """
-    url = config.replication.caucased_url.rstrip("/") if config.replication else ""
     if _refreshed(config, primary, clock):
         return
     if primary.endpoint:
-        try:
-            _by_proof(config, primary, clock)
-        except ExternalAuthority:
-            if not url:
-                raise
-        else:
-            return
+        _by_proof(config, primary, clock)
+        return
+    url = config.replication.caucased_url.rstrip("/") if config.replication else ""
     if not url:
         raise CertificateError(
             "replication.primary-url has no endpoint in its query, expected the whole replication-primary-url that the "

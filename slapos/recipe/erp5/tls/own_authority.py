@@ -8,11 +8,12 @@ quicker, and caucased approves nothing by itself.
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from caucase import ca, http, storage
+from caucase import ca, http, storage, wsgi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
@@ -23,6 +24,10 @@ from slapos.recipe.erp5.tls import certificates, files, own
 
 VALIDITY_DAYS = 93
 """caucase's own: renewed under a third of it; an authority lives four times that, a revocation list 30 days."""
+LARGEST_REQUEST = 32 << 10
+"""Bytes of anything that anybody may send; caucase's own limit is 10 MB, of which it keeps each one for ever."""
+MOST_CLIENTS = 64
+"""Connections from other addresses at the same time; more are closed at once."""
 SILENCE = 30.0
 """Seconds that a client of caucased may say nothing."""
 MOST_PENDING = 200
@@ -103,6 +108,7 @@ def serve(config: Config, until: Callable[[datetime], datetime]) -> None:
     `until` is what its main thread waits with for a moment; it returns the present.
     """
     http.ThreadingWSGIServer = Server
+    wsgi.MAX_BODY_LENGTH = LARGEST_REQUEST
     with process.attempting(f"serve as a certificate authority at {own.netloc(config)}"):
         http.main(
             argv=options(config, [ip for ip in own.addresses(config) if exists(ip)]),
@@ -149,6 +155,26 @@ class Server(http.ThreadingWSGIServer):
     """
 
     request_queue_size = 64
+    clients = threading.BoundedSemaphore(MOST_CLIENTS)
+
+    def process_request(self, request, client_address):
+        # Our own programs, which sign and renew, always get in.
+        if self._is_ours(request, client_address) or self.clients.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address):
+        ours = self._is_ours(request, client_address)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            if not ours:
+                self.clients.release()
+
+    @staticmethod
+    def _is_ours(request, client_address) -> bool:
+        return request.getsockname()[0] == client_address[0]
 
     def get_request(self):
         if isinstance(self.socket, ssl.SSLSocket):

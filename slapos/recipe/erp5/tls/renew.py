@@ -10,9 +10,10 @@ import json
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
@@ -181,7 +182,13 @@ class Run:
         except CertificateError as error:
             self._join_again(str(error))
             return
-        known = authority.trust(url, *_parts(old), self.now)
+        try:
+            known = authority.trust(url, *_parts(old), self.now)
+        except CertificateError as error:
+            if isinstance(error.__cause__, OSError | HTTPException) or not self._has_endpoint():
+                raise
+            self._join_again(str(error))  # another authority is there than the one that we know
+            return
         _replace(upstream.ca, known.ca)
         _replace(upstream.crl, known.crl)
         reason = due(text, template.CLIENT, known, self.now)
@@ -199,8 +206,19 @@ class Run:
                 f"the certificate of the primary's authority cannot be used ({reason}), and without the parameter "
                 "replication we cannot ask for another one: give replication.primary-url as the primary publishes it"
             )
-        join.join(self.config, primary.parse(self.config.replication.primary_url))
+        given = primary.parse(self.config.replication.primary_url)
+        present = replace(given, password=self.config.secrets.replication_password)
+        try:
+            join.join(self.config, present)  # the password may have been changed since it was a parameter
+        except CertificateError:
+            if present == given:
+                raise
+            join.join(self.config, given)
         process.log(f"upstream/client.pem: a new certificate, as {reason}")
+
+    def _has_endpoint(self) -> bool:
+        replication = self.config.replication
+        return replication is not None and bool(primary.parse(replication.primary_url).endpoint)
 
 
 def _parts(known: Trust | None) -> tuple[tuple, tuple]:

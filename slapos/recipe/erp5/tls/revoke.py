@@ -36,12 +36,16 @@ def revoke(config: Config, certificate: str) -> int:
     with process.step(f"revoke the certificate with serial number {serial}"):
         authority.revoke(config, serial)
     status = renew.one_at_a_time(config)
-    if status:
-        return status
     if not is_listed(config, serial):
+        if status:
+            return status
         raise CertificateError(f"{Files(config.tls).crl} does not list {serial}, expected it to: run this again")
     with sql.connect(config.defaults_file) as connection:
         count = sql_replication.disconnect_replicas(connection)
+    if config.caucased.csr_to_sign:
+        process.log(
+            "warning: who is to be kept out must not be in caucased.csr-to-sign any more, or its key is signed again"
+        )
     process.log(f"it is in force; {count} replicas were disconnected, and come back unless they have that certificate")
     return 0
 

@@ -67,8 +67,9 @@ class Signer:
         if config.caucased.external_caucased_url:
             raise Refused(
                 409,
-                f"this primary uses the certificate authority {own.url(config)}, where it cannot sign: give that URL "
-                "as replication.caucased-url, and have the request approved there",
+                f"this primary uses the certificate authority {own.url(config)}, where it cannot sign: give "
+                "replication.primary-url without its query, that URL as replication.caucased-url, and have the request "
+                "approved there",
             )
         key = self._proved(fields, config.secrets.replication_password)
         where = Files(config.tls)

@@ -71,6 +71,7 @@ class Status:
     requests: int
     bad_requests: tuple[int, ...]
     external: str
+    external_differs: bool = False
 
 
 def gather(config: Config, now: datetime) -> Status:
@@ -94,6 +95,7 @@ def gather(config: Config, now: datetime) -> Status:
         requests=len(config.caucased.csr_to_sign),
         bad_requests=_bad_requests(config),
         external=config.caucased.external_caucased_url,
+        external_differs=config.caucased.external_differs,
     )
 
 

@@ -103,6 +103,12 @@ def _shown_problems(status: Status, shown: Shown, now: datetime) -> Iterator[str
 
 
 def _request_problems(status: Status) -> Iterator[str]:
+    if status.external_differs:
+        yield (
+            f"the certificate authority is {status.external or 'our own'}, expected another one, as "
+            "caucased.external-caucased-url says, which takes effect at the database's creation alone, or all replicas "
+            f"would be shut out: give {status.external or 'none'} there"
+        )
     for number in status.bad_requests:
         yield (
             f"caucased.csr-to-sign: entry {number} is no certificate request in PEM, expected what a replica publishes "
