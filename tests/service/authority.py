@@ -2,7 +2,7 @@
 """A certificate authority for tests: it puts what it made where a partition's servers read it."""
 
 import ssl
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -13,9 +13,11 @@ from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.tls import files
 from slapos.recipe.erp5.tls.files import Files
 
+DAY = timedelta(days=1)
+
 
 class Authority:
-    """Signs, and revokes, certificates that are valid for a day."""
+    """Signs, and revokes, certificates that are valid for another day, unless a test wants to have it otherwise."""
 
     def __init__(self, name: str = "authority") -> None:
         self.key, self.name, self.revoked = files.new_key(), files.name(name), list[int]()
@@ -26,24 +28,29 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
 
-    def _builder(self, subject: x509.Name, key) -> x509.CertificateBuilder:
-        now = times.now()
+    def _builder(self, subject: x509.Name, key, until: datetime | None = None) -> x509.CertificateBuilder:
+        until = until or times.now() + DAY
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(until - 2 * DAY)
+            .not_valid_after(until)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
 
-    def issue(self, name: str, *ips: str) -> str:
+    def ca(self) -> str:
+        """Its own certificate as PEM."""
+        return files.text(self.certificate)
+
+    def issue(self, name: str, *ips: str, until: datetime | None = None) -> str:
         """Key and certificate of a server, when it has addresses, or else of a client."""
         key = files.new_key()
         usage = ExtendedKeyUsageOID.SERVER_AUTH if ips else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = self._builder(files.name(name), key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = self._builder(files.name(name), key, until)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if ips:
             builder = builder.add_extension(files.addresses(ips), critical=False)
         return files.key_text(key) + files.text(builder.sign(self.key, hashes.SHA256()))
@@ -58,12 +65,12 @@ class Authority:
         for number in self.revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
             builder = builder.add_revoked_certificate(entry)
-        return files.text(builder.next_update(now + timedelta(days=1)).sign(self.key, hashes.SHA256()))
+        return files.text(builder.next_update(now + DAY).sign(self.key, hashes.SHA256()))
 
     def install(self, folder: Path, *ips: str) -> None:
         """Put what the servers of a partition read into its srv/tls, and a client's certificate."""
         where = Files(folder)
-        process.write_atomically(where.ca, files.text(self.certificate))
+        process.write_atomically(where.ca, self.ca())
         process.write_atomically(where.crl, self.crl())
         process.write_atomically(where.server, self.issue(files.SERVER_NAME, *ips))
         process.write_atomically(where.client, self.issue(files.CLIENT_NAME))

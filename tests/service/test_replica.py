@@ -94,13 +94,6 @@ def test_it_replicates_over_tls_and_proves_the_primary(pair):
     assert (source.io.running, source.sql.running, str(source.io), str(source.sql)) == ("Yes", "Yes", "", "")
 
 
-def test_its_connection_is_encrypted(pair):
-    """The account requires the certificate, so none of its connections is plain."""
-    (statement,) = servers.query(pair.primary.config, "SHOW CREATE USER replication_user@'%.%.%.%'")[0]
-    assert statement.endswith("REQUIRE SUBJECT '/CN=slapos-replication-client'")
-    assert servers.query(pair.primary.config, "SHOW SLAVE HOSTS")[0][0] == pair.replica.config.server_id
-
-
 def test_ordinary_accounts_cannot_write(pair):
     entry = pair.primary.config.databases[0]
     with (

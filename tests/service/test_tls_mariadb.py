@@ -15,6 +15,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import primary as primaries
 from slapos.recipe.erp5.mariadb import sql
 from slapos.recipe.erp5.tls import authority, certificates, files, join, own, renew, template
+from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import CLIENT_SUBJECT, Files
 from tests.service import servers, tls_fixtures
 from tests.service.test_tls_join import replication
@@ -46,7 +47,7 @@ def login(config, where):
         port=config.network.port,
         user=USER,
         password=PASSWORD,
-        ssl=join.client_context(where),
+        ssl=client_context(where),
     )
     with connection:
         assert sql.execute(connection, "SHOW STATUS LIKE 'Ssl_version'")[0][1].startswith("TLSv1.")

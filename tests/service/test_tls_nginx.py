@@ -1,107 +1,75 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A real nginx with the partition's certificates: renewal and revocation reach it without a restart."""
+"""nginx as it is deployed: a replica gets its certificate through it, and renewal and revocation need no restart."""
 
-import dataclasses
-import os
-import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from caucase.client import CaucaseClient
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.errors import CertificateError
-from slapos.recipe.erp5.mariadb import logs
-from slapos.recipe.erp5.tls import certificates, endpoint, join, own, renew, status
+from slapos.recipe.erp5.control import web
+from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import logs, manifest, offer
+from slapos.recipe.erp5.tls import certificates, join, own, renew, status
+from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
-from tests.service import servers, tls_fixtures
+from slapos.recipe.erp5.tls.signer import Signer
+from tests.service import tls_fixtures
+from tests.service.backup_fixtures import TOKEN, Partition, new_partition, wait_until
+from tests.service.test_backup_http import ONE, TWO, ask
+from tests.service.test_backup_https import REVOKED
 from tests.service.tls_fixtures import published
+from tests.unit.mariadb import partition as unit
 
-SETTINGS = """
-daemon off;
-pid {run}/nginx.pid;
-error_log {log}/nginx-error.log;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {run}/b; proxy_temp_path {run}/p; fastcgi_temp_path {run}/f; uwsgi_temp_path {run}/u;
-  scgi_temp_path {run}/s;
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate {tls}/server.pem;
-    ssl_certificate_key {tls}/server.pem;
-    ssl_client_certificate {tls}/ca.pem;
-    ssl_crl {tls}/crl.pem;
-    ssl_verify_client optional;
-    location / {{ return 200 '{{"subject": "$ssl_client_s_dn", "verified": "$ssl_client_verify"}}'; }}
-  }}
-}}
-"""
+__all__ = ["new_partition"]
+
+
+def signer(path: Path) -> Signer:
+    return Signer(lambda: configuration.load(path))
 
 
 @pytest.fixture
-def primary(config):
-    with tls_fixtures.authority(config):
-        assert tls_fixtures.renew_now(config) == 0
-        yield config
+def primary(new_partition) -> Iterator[Partition]:
+    """A partition with two offered backups, its authority and real certificates; nginx, and what signs behind it."""
+    made = new_partition()
+    unit.add_backups(made.config, 2)
+    offer.update(made.config)
+    with tls_fixtures.authority(made.config):
+        assert tls_fixtures.renew_now(made.config) == 0
+        made.nginx = made.start_nginx()
+        server = web.Server(made.config.control_socket, web.Application(made.json, signer))
+        yield made
+        server.stop()
 
 
-@pytest.fixture
-def nginx(primary):
-    """The master's process number."""
-    names = {"run": primary.path("var", "run"), "log": primary.path("var", "log"), "tls": primary.tls}
-    settings = primary.path("etc", "nginx.conf")
-    settings.write_text(SETTINGS.format(port=primary.network.backup_port, **names))
-    program = f"{servers.part('nginx')}/sbin/nginx"
-    command = [program, "-e", str(primary.path("var", "log", "e")), "-p", primary.partition, "-c", str(settings)]
-    master = subprocess.Popen(command, env={"OPENSSL_CONF": os.devnull})
-    try:
-        servers.wait_for(lambda: logs.nginx_master(primary.nginx_pid) and shows(primary), "nginx")
-        yield master.pid
-    finally:
-        master.terminate()
-        master.wait(servers.PATIENCE)
-
-
-def shows(config):
+def shows(partition: Partition) -> str:
     """The fingerprint of the certificate that nginx shows, empty when it does not answer."""
-    return status._shown(config)[1].fingerprint
+    return status._shown(partition.config)[1].fingerprint
 
 
-def ask(config, where):
-    base = f"https://127.0.0.1:{config.network.backup_port}"
-    return endpoint.Endpoint(base, join.client_context(where)).ask("GET", "/")
+def listed(partition: Partition, where: Files) -> tuple[int, bytes]:
+    """What nginx answers to a replica with the files `where` that asks for the list of backups."""
+    return ask(partition, f"/{TOKEN}/", context=client_context(where))[::2]
 
 
-def test_a_new_certificate_and_a_revocation(primary, nginx, make_partition):
+def test_a_new_certificate_and_a_revocation(primary, make_partition):
     before, replica = shows(primary), make_partition()
-    with tls_fixtures.endpoint(elsewhere(primary)) as other:
-        base = f"https://127.0.0.1:{other.server.server_address[1]}"
-        join.join(replica, published(primary, endpoint=base))
     where = Files(replica.tls).upstream
-    assert ask(primary, where) == (200, {"subject": "CN=slapos-replication-client", "verified": "SUCCESS"})
+    join.join(replica, published(primary.config))
+    code, body = listed(primary, where)
+    assert (code, manifest.parse(body.decode(), "M")) == (200, (ONE, TWO))
 
-    assert renew.Run(primary, times.now() + timedelta(days=63)).complete() == 0
-    servers.wait_for(lambda: shows(primary) == status._fingerprint(Files(primary.tls).server) != before, "the new one")
-    assert ask(primary, where)[0] == 200
+    assert renew.Run(primary.config, times.now() + timedelta(days=63)).complete() == 0
+    own_server = Files(primary.config.tls).server
+    wait_until(lambda: shows(primary) == status._fingerprint(own_server) != before, "the new certificate")
+    assert listed(primary, where) == (code, body)
 
-    client = CaucaseClient(f"{own.url(primary)}/cas", user_key=str(own.user(primary)))
+    client = CaucaseClient(f"{own.url(primary.config)}/cas", user_key=str(own.user(primary.config)))
     client.revokeCertificate(certificates.parts(where.client.read_text(), "CERTIFICATE")[0].encode())
-    assert tls_fixtures.renew_now(primary) == 0
-    servers.wait_for(lambda: refused(primary, where), "the refusal of the revoked certificate")
-    assert logs.nginx_master(primary.nginx_pid) == nginx
-
-
-def elsewhere(config):
-    """The same partition with another port for the endpoint: nginx has the usual one here."""
-    network = dataclasses.replace(config.network, backup_port=servers.free_port())
-    return dataclasses.replace(config, network=network)
-
-
-def refused(config, where):
-    """Whether nginx answers with its page for a certificate that it does not accept."""
-    try:
-        ask(config, where)
-    except CertificateError as error:
-        return "answers with HTTP status 400 and no JSON object" in str(error)
-    return False
+    assert tls_fixtures.renew_now(primary.config) == 0
+    wait_until(lambda: listed(primary, where) == (403, REVOKED), "the refusal of the revoked certificate")
+    join.join(replica, published(primary.config))
+    assert listed(primary, where) == (code, body)
+    assert logs.nginx_master(primary.config.nginx_pid) == primary.nginx.pid
