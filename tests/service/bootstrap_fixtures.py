@@ -32,6 +32,7 @@ from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import Entry
 from slapos.recipe.erp5.mariadb.progress import State
+from slapos.recipe.erp5.mariadb.sql_replication import Facts
 from tests.service.backup_fixtures import DEADLINE, ROOT, TOKEN, Partition, wait_until
 from tests.service.physical_fixtures import back_up, fill, listed
 
@@ -47,13 +48,20 @@ QUESTIONS = (
 
 
 class Outside:
-    """What the rest of the project would say: `refused` has words for positions that are gone.
+    """What the rest of the project would say: `position` is the primary's, `refused` has words for those that are gone.
 
     With `down` the primary does not answer; with `hangs` it does not answer the last question of a dump's bootstrap.
     """
 
-    def __init__(self, version: str, refused: dict[str, str] | None = None, down: bool = False, hangs=False) -> None:
-        self.version, self.refused, self.down, self.hangs = version, refused or {}, down, hangs
+    def __init__(
+        self,
+        version: str,
+        position: str,
+        refused: dict[str, str] | None = None,
+        down: bool = False,
+        hangs: bool = False,
+    ) -> None:
+        self.version, self.position, self.refused, self.down, self.hangs = version, position, refused or {}, down, hangs
         self.asked: list[str] = []
 
     def join(self, config, primary):
@@ -62,10 +70,11 @@ class Outside:
     def context(self, config, where):
         return None
 
-    def primary_version(self, config, primary):
+    def primary_facts(self, config, primary):
         if self.down:
             raise ServerError(f"cannot connect to MariaDB on {primary.address}: Connection refused (2003)")
-        return self.version
+        here = self.position
+        return Facts(self.version, 7, 0, here, here, "", strict=True, read_only=False, encrypted=False)
 
     def can_follow(self, config, primary, gtid):
         if self.hangs and self.asked:
@@ -171,7 +180,7 @@ class Primary:
 
     def __init__(self, partition: Partition, folder: Path) -> None:
         self.folder, self.answers, self.version = folder, [partition.sql(question) for question in QUESTIONS], ""
-        self.version = str(partition.sql("SELECT VERSION()")[0][0])
+        self.version, self.position = map(str, partition.sql("SELECT VERSION(), @@gtid_binlog_pos")[0])
         self.entries = manifest.load(folder)
         self.partition = partition
 
@@ -291,7 +300,7 @@ class Replica:
     def tell(self) -> None:
         """Let the program see `outside` as it is now, from its next attempt on."""
         said = self.outside
-        facts = {"version": said.version, "refused": said.refused, "down": said.down, "hangs": said.hangs}
+        facts = {name: getattr(said, name) for name in ("version", "position", "refused", "down", "hangs")}
         new = self.partition.folder / "new.json"
         new.write_text(json.dumps(facts))
         new.rename(self.partition.folder / "outside.json")
@@ -329,7 +338,7 @@ class Program:
 
 @pytest.fixture
 def replica(primary: Primary, new_partition) -> Replica:
-    return Replica(new_partition(), Outside(primary.version))
+    return Replica(new_partition(), Outside(primary.version, primary.position))
 
 
 def main(folder: Path, pause: float) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Replicas made of dumps, ours or anybody's: loaded while they stream by, and kept only when they were good."""
 
+import dataclasses
 import gzip
 import os
 import re
@@ -10,7 +11,7 @@ import pytest
 import zstandard
 
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import source, space
+from slapos.recipe.erp5.mariadb import manifest, source, space
 from tests.service.backup_fixtures import PARTS, TOKEN, empty_data, new_partition
 from tests.service.bootstrap_fixtures import GONE, primary, replica, site
 
@@ -151,6 +152,29 @@ def test_a_bomb_never_fills_the_disk(site, replica, by_hand, monkeypatch):
     assert refusal(replica, f"{site.url}mine.sql.zst") == (
         "mine.sql.zst unpacks to more than the 44.0 MiB that its database may take here: free disk space"
     )
+
+
+@pytest.mark.parametrize("fragment", ["#dump", "mine.sql"])
+def test_a_position_ahead_of_the_primary_is_refused(primary, site, replica, by_hand, fragment):
+    """MariaDB would follow from there, as it knows nothing of that domain."""
+    position, foreign = primary.dump.gtid, f"{primary.dump.gtid},7-99-3"
+    (site.folder / "mine.sql").write_bytes(by_hand.replace(position.encode(), foreign.encode()))
+    dump = dataclasses.replace(primary.dump, gtid=foreign)
+    manifest.save(site.folder, [*primary.chain, dump])
+    said = refusal(replica, site.url + fragment)
+    listed = fragment == "#dump"
+    sentence = (
+        f"dump{f' {dump.name}' if listed else ''} has the GTID position {foreign}, which is ahead of 127.0.0.1:20001 at"
+        f" {primary.position}, expected what that primary, or a replica of it, has made"
+    )
+    if not listed:
+        assert said == f"{sentence}: give another one as replication.bootstrap-url"
+        return
+    assert said == (
+        f"nothing that {site.where} offers can be used, {sentence}: make a new backup there, or give another"
+        " replication.bootstrap-url"
+    )
+    assert [name for name, _, _ in site.requests] == ["manifest.json"]
 
 
 def test_a_disk_without_room_is_not_begun_with(primary, site, replica, monkeypatch):

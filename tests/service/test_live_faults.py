@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import live, live_receive, physical, sql, store
+from slapos.recipe.erp5.mariadb import live, live_receive, new_database, physical, sql, store
 from slapos.recipe.erp5.mariadb.live import LENGTH
 from tests.service.backup_fixtures import (
     DEADLINE,
@@ -234,7 +234,8 @@ def test_a_disk_that_is_too_small(sender, target, monkeypatch):
     with pytest.raises(BackupError) as caught:
         receive(sender, target)
     assert re.fullmatch(
-        rf"1.0 MiB are free in {target.folder}/srv, the tables of test take [\d.]+ MiB: free disk space",
+        rf"1.0 MiB are free in {target.folder}/srv, the tables of test take [\d.]+ MiB, and a database takes 256.0 MiB "
+        "besides: free disk space",
         str(caught.value),
     )
     assert_nothing_came(target)
@@ -277,6 +278,21 @@ def take(target: Partition, stream: bytes | io.RawIOBase) -> str:
 def test_the_recorded_one_is_good(recorded, target):
     source = io.BytesIO(recorded)
     live_receive.receive(target.config, source, target.config.data_directory, lambda done, total: None)
+
+
+def test_more_than_there_is_room_for(recorded, target, monkeypatch):
+    """Whatever the sender spoke of: what came is thrown away, the disk is not filled."""
+    end = 4 + LENGTH.unpack(recorded[:4])[0]
+    head = json.dumps(json.loads(recorded[4:end]) | {"tables-size": 2048}).encode()
+    room = 1 << 20
+    monkeypatch.setattr(live_receive.space, "free", lambda folder: new_database.RESERVE + room)
+    source = io.BytesIO(LENGTH.pack(len(head)) + head + recorded[end:])
+    assert len(recorded) > 4 * room
+    assert take(target, source) == (
+        "the live copy of test has more than the 1.0 MiB that its database may take here, its sender spoke of 2.0 KiB: "
+        "free disk space"
+    )
+    assert source.tell() < 4 * room
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.9])

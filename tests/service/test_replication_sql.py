@@ -123,7 +123,7 @@ def test_a_transaction_of_another_server_that_the_primary_lacks_cannot_be_follow
 
 
 def test_a_domain_that_the_primary_never_had_is_no_hindrance_for_mariadb(server):
-    """So whoever asks has to compare positions too (gtid.is_ahead)."""
+    """So whoever asks has to compare positions too (bootstrap_decide.ahead)."""
     position = servers.query(server, "SELECT @@gtid_binlog_pos")[0][0]
     assert ask(server, f"{position},7-99-3") == ""
 

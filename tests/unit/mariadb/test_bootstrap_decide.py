@@ -66,7 +66,8 @@ def test_where_replication_would_begin():
 
 def world(given, url=URL, **changes) -> World:
     source = parse_bootstrap_url(url) if url else None
-    return dataclasses.replace(World("10.0.0.1:20000", "10.11.20-MariaDB", OURS, source, given), **changes)
+    made = World("10.0.0.1:20000", "10.11.20-MariaDB", OURS, source, given, primary_gtid="0-7-20")
+    return dataclasses.replace(made, **changes)
 
 
 def test_all_that_nothing_is_known_against():
@@ -83,6 +84,23 @@ def test_a_purged_position_leaves_that_way_out():
         f" ({GONE})",
     )
     assert decided.refusal == ""
+
+
+@pytest.mark.parametrize("theirs", ["0-7-19", "1-7-20", ""])
+def test_a_backup_that_is_ahead_of_the_primary_is_left_out(theirs):
+    """Of another domain MariaDB itself says nothing."""
+    assert plan(world((LIVE, DUMP), primary_gtid=theirs)) == bootstrap_decide.Plan(
+        (LIVE,),
+        (
+            f"dump {DUMPS[1].name} has the GTID position 0-7-20, which is ahead of 10.0.0.1:20000 at"
+            f" {theirs or 'no position'}, expected what that primary, or a replica of it, has made",
+        ),
+    )
+
+
+@pytest.mark.parametrize("theirs", ["0-7-20", "0-9-21", "0-7-20,3-9-1"])
+def test_a_primary_may_be_further(theirs):
+    assert plan(world((DUMP,), primary_gtid=theirs)).ways == (DUMP,)
 
 
 def of_version(way, version):

@@ -25,6 +25,10 @@ def test_the_position_is_the_highest_of_each_domain():
     assert gtid.position(parse("0-1-27,0-2-30,3-2-5")) == {0: 30, 3: 5}
 
 
+def test_the_last_one_of_each_domain():
+    assert gtid.text(gtid.furthest(parse("0-1-27,0-2-30,3-2-5,3-9-4"))) == "0-2-30,3-2-5"
+
+
 @pytest.mark.parametrize(
     "ours, theirs, ahead",
     [

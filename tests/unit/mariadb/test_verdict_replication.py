@@ -290,9 +290,47 @@ def test_ahead_of_the_primary(ours):
     )
 
 
+@pytest.mark.parametrize(
+    "theirs, begun, ours",
+    [
+        ("0-1-50", "0-1-40,7-9-3", "0-1-50,7-9-3"),
+        ("", "7-9-3", "7-9-3"),
+        ("0-1-50,7-9-2", "0-1-40,7-9-3", "0-1-50,7-9-3"),
+    ],
+)
+def test_what_came_with_the_beginning_and_the_primary_has_not(theirs, begun, ours):
+    """MariaDB itself lets it follow."""
+    judged = status(
+        facts=facts(binlog_state=ours, slave_pos=ours),
+        upstream=Upstream(facts=dataclasses.replace(THEIRS, binlog_state=theirs)),
+        begun=dataclasses.replace(BEGUN, gtid=begun),
+    )
+    assert "(GTID 7-9-3), expected it not to be ahead of its primary" in the_problem(judged)
+
+
+@pytest.mark.parametrize(
+    "theirs, begun, ours",
+    [
+        ("0-1-90", "0-1-40", "0-1-50"),  # it moved on
+        ("0-1-50", "0-9-40", "0-9-40,0-1-50"),  # what it was made of was another server's
+        ("0-1-50", "", "0-1-50"),  # from the beginning
+        ("", "", ""),  # nobody has written yet
+    ],
+)
+def test_what_came_with_the_beginning_and_the_primary_has_passed(theirs, begun, ours):
+    judged = status(
+        facts=facts(binlog_state=ours, slave_pos=ours.rpartition(",")[2]),
+        upstream=Upstream(facts=dataclasses.replace(THEIRS, binlog_state=theirs)),
+        begun=dataclasses.replace(BEGUN, gtid=begun),
+    )
+    assert summary(judged)
+
+
 def test_what_a_chained_primary_has_from_its_own_counts():
     upstream = Upstream(facts=dataclasses.replace(THEIRS, binlog_state="", slave_pos="0-1-50"))
     assert summary(status(upstream=upstream))
+    begun = dataclasses.replace(BEGUN, gtid="0-3-40")
+    assert summary(status(upstream=upstream, begun=begun, facts=facts(binlog_state="0-3-40,0-1-50")))
 
 
 def test_strict_mode_and_read_only():

@@ -29,6 +29,7 @@ from slapos.recipe.erp5.mariadb.physical_restore import Link
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.source import Source
+from slapos.recipe.erp5.mariadb.sql_replication import Facts
 
 _OWN_CAUSES = (BackupError, Busy, CommandError, ServerError)
 """What a way can fail of while another one may work; with a server that does not answer, or a full disk, none does."""
@@ -53,8 +54,8 @@ class Outside(Protocol):
     def context(self, config: Config, where: Source) -> ssl.SSLContext | None:
         """How to speak TLS with the server of `where`; None for plain HTTP. Raises ConfigurationError."""
 
-    def primary_version(self, config: Config, primary: Primary) -> str:
-        """Ask the primary. Raises ServerError."""
+    def primary_facts(self, config: Config, primary: Primary) -> Facts:
+        """Ask the primary for its version and its position as they are now. Raises ServerError."""
 
     def can_follow(self, config: Config, primary: Primary, gtid: str) -> str:
         """Empty when the primary can be followed from `gtid`, else MariaDB's own words. Raises ServerError."""
@@ -115,7 +116,7 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
     with _stage(progress, "have a certificate"):
         outside.join(config, primary)
     with _stage(progress, f"ask {primary.address}"):
-        theirs = outside.primary_version(config, primary)
+        outside.primary_facts(config, primary)
     listed: tuple[Entry, ...] = ()
     no_list = ""
     if where and where.kind not in (source.PLAIN, source.LIVE):
@@ -123,12 +124,15 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
             where, listed, no_list = _list(where, outside.context(config, where))
     ways = bootstrap_decide.ways(where, listed)
     with _stage(progress, f"ask {primary.address} where replication can begin"):
+        # Asked anew, after the list: a backup may have been made since.
+        theirs = outside.primary_facts(config, primary)
         refused = {
             gtid: words
             for gtid in dict.fromkeys(way.gtid for way in ways if way.gtid is not None)
             if (words := outside.can_follow(config, primary, gtid))
         }
-    return World(primary.address, theirs, upgrade.server_version(config), where, ways, refused, no_list)
+    ours = upgrade.server_version(config)
+    return World(primary.address, theirs.version, ours, where, ways, refused, no_list, theirs.position)
 
 
 def _list(where: Source, context: ssl.SSLContext | None) -> tuple[Source, tuple[Entry, ...], str]:
@@ -198,6 +202,7 @@ class _Work:
     def _check_followed(self, way: Way, gtid: str) -> None:
         with _stage(self.progress, f"ask {self.primary.address} whether it can be followed from {gtid}"):
             try:
+                theirs = self.outside.primary_facts(self.config, self.primary).position
                 words = self.outside.can_follow(self.config, self.primary, gtid)
             except ServerError as error:
                 raise Unreachable(str(error)) from error
@@ -206,6 +211,8 @@ class _Work:
                 f"{self.primary.address} cannot be followed from {way}, whose GTID position is {gtid} ({words}): give a"
                 f" newer one as {source.PARAMETER}"
             )
+        if ahead := bootstrap_decide.ahead(way, gtid, self.primary.address, theirs):
+            raise BackupError(f"{ahead}: give another one as {source.PARAMETER}")
 
     def _logs(self, way: Way) -> Position:
         with _stage(self.progress, f"initialise {self.directory}"):

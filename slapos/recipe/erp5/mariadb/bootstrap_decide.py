@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slapos.recipe.erp5.mariadb import chain, decide, manifest, source
+from slapos.recipe.erp5.mariadb import chain, decide, gtid, manifest, source
 from slapos.recipe.erp5.mariadb.manifest import LOGICAL, Entry
 from slapos.recipe.erp5.mariadb.source import Source
 
@@ -37,7 +37,8 @@ class World:
     """What there is: `source` and its `ways` (none without a bootstrap URL), both servers' versions.
 
     `refused` has MariaDB's own words for each GTID position from which the primary cannot be followed; `no_list` says
-    why there is no list of backups, where a live copy may be had all the same.
+    why there is no list of backups, where a live copy may be had all the same; `primary_gtid` is how far the primary
+    is.
     """
 
     primary: str  # its host:port
@@ -47,6 +48,7 @@ class World:
     ways: tuple[Way, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     no_list: str = ""
+    primary_gtid: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,20 @@ def _obstacle(way: Way, world: World) -> str:
         return f"{way} has an empty GTID position: leave {source.PARAMETER} out, the binary logs have all"
     if words:
         return f"{world.primary} cannot be followed from {way}, whose GTID position is {way.gtid} ({words})"
-    return ""
+    return ahead(way, way.gtid, world.primary, world.primary_gtid) if way.gtid else ""
+
+
+def ahead(way: Way, position: str, primary: str, theirs: str) -> str:
+    """What is wrong when a position has what the primary, at `theirs`, has not; else empty. Raises ServerError.
+
+    MariaDB lets a replica follow that has a domain which the primary never had.
+    """
+    if not gtid.is_ahead(gtid.parse(position), gtid.parse(theirs)):
+        return ""
+    return (
+        f"{way} has the GTID position {position}, which is ahead of {primary} at {theirs or 'no position'}, expected"
+        " what that primary, or a replica of it, has made"
+    )
 
 
 def _refusal(world: World, left_out: tuple[str, ...]) -> str:

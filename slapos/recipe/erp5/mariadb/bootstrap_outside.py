@@ -14,6 +14,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.source import Source
+from slapos.recipe.erp5.mariadb.sql_replication import Facts
 from slapos.recipe.erp5.tls import join
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
@@ -60,9 +61,9 @@ class Real:
         endpoint = urlsplit(urls.parse(config.replication.primary_url).endpoint)
         return (endpoint.hostname, endpoint.port) == (where.host, where.port)
 
-    def primary_version(self, config: Config, primary: Primary) -> str:
+    def primary_facts(self, config: Config, primary: Primary) -> Facts:
         with sql_replication.connect_primary(primary, _files(config), TIMEOUT) as connection:
-            return sql_replication.server_facts(connection).version
+            return sql_replication.server_facts(connection)
 
     def can_follow(self, config: Config, primary: Primary, gtid: str) -> str:
         # It closes the connection itself.

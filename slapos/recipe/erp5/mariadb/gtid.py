@@ -42,6 +42,11 @@ def position(gtids: Iterable[Gtid]) -> dict[int, int]:
     return highest
 
 
+def furthest(gtids: Iterable[Gtid]) -> tuple[Gtid, ...]:
+    """The last one of each domain."""
+    return tuple(sorted({one.domain: one for one in sorted(gtids, key=lambda one: one.sequence)}.values()))
+
+
 def contains(state: Iterable[Gtid], other: Iterable[Gtid]) -> bool:
     """Whether a server in `state` has got, in each domain, at least as far as `other`."""
     reached = position(state)

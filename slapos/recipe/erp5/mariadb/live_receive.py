@@ -11,7 +11,7 @@ from typing import IO, Protocol
 from urllib.parse import urlsplit
 
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import decide, physical, physical_restore, primary, space, upgrade
+from slapos.recipe.erp5.mariadb import decide, new_database, physical, physical_restore, primary, space, upgrade
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.live import FORMAT, LARGEST, LENGTH, STILL_HERE
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
@@ -94,15 +94,15 @@ def receive(config: Config, stream: Stream, directory: Path, progress: Callable[
     """Make the new data directory `directory` of the live copy in `stream`, prepared and on the disk.
 
     `progress` is called with the bytes that have come and those that are expected, roughly. Nothing stays when it
-    fails. Raises BackupError for a copy that is not whole or cannot be used here, CommandError when a program of
-    MariaDB's fails, and OSError (`directory` exists already, the disk is full).
+    fails. Raises BackupError for a copy that is not whole, too large, or cannot be used here, CommandError when a
+    program of MariaDB's fails, and OSError (`directory` exists already, the disk is full).
     """
     frames = _Frames(stream)
     head = _head(frames)
     _check_version(config, head.server_version)
-    _check_space(head, directory.parent)
+    limit = _check_space(head, directory.parent)
     with physical_restore.new_directory(directory):
-        feed = _Feed(frames, head, progress)
+        feed = _Feed(frames, head, limit, progress)
         contents = physical_restore.unpack(config, f"the live copy of {head.instance}", directory, feed)
         physical_restore.prepare(config, directory)
         physical_restore.complete(contents, directory)
@@ -149,13 +149,17 @@ def _check_version(config: Config, theirs: str) -> None:
         )
 
 
-def _check_space(head: _Head, folder: Path) -> None:
+def _check_space(head: _Head, folder: Path) -> int:
+    """How many bytes may come. Raises BackupError when the tables alone are more."""
     free = space.free(folder)
-    if free < head.tables_size:
+    limit = free - new_database.RESERVE
+    if limit < head.tables_size:
         raise BackupError(
             f"{space.size_text(free)} are free in {folder}, the tables of {head.instance} take "
-            f"{space.size_text(head.tables_size)}: free disk space"
+            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(new_database.RESERVE)} "
+            "besides: free disk space"
         )
+    return limit
 
 
 class _Feed:
@@ -164,15 +168,16 @@ class _Feed:
     A class, as what it writes to is given later.
     """
 
-    def __init__(self, frames: "_Frames", head: _Head, progress: Callable[[int, int], None]) -> None:
-        self.frames, self.head, self.progress = frames, head, progress
+    def __init__(self, frames: "_Frames", head: _Head, limit: int, progress: Callable[[int, int], None]) -> None:
+        self.frames, self.head, self.limit, self.progress = frames, head, limit, progress
 
     def __call__(self, files: IO[bytes]) -> Contents:
         inspector, size = Inspector(), 0
         while piece := self.frames.read():
+            size += len(piece)
+            self._check_size(size)
             inspector.feed(piece)
             files.write(piece)
-            size += len(piece)
             self.progress(size, self.head.tables_size)
         trailer = _json(self.frames.read() or b"")
         if trailer.get("ok") is not True:
@@ -180,6 +185,14 @@ class _Feed:
         contents = inspector.finish()
         _check_trailer(trailer, {"gtid": physical.gtid(contents), "bytes": size, "tablespaces": _count(contents)})
         return contents
+
+    def _check_size(self, size: int) -> None:
+        """What a sender says of its tables' size is no promise."""
+        if size > self.limit:
+            raise BackupError(
+                f"the live copy of {self.head.instance} has more than the {space.size_text(self.limit)} that its "
+                f"database may take here, its sender spoke of {space.size_text(self.head.tables_size)}: free disk space"
+            )
 
 
 def _count(contents: Contents) -> int:

@@ -187,7 +187,10 @@ def _gtid_problems(status: ReplicationStatus, own: Own, source: Source) -> Itera
     begun = gtid.parse(status.begun.gtid) if status.begun else None
     theirs = _theirs(status.upstream)
     if theirs is not None:
-        extra = gtid.missing((*ours, *gtid.parse(own.facts.slave_pos)), (*theirs, *(begun or ())))
+        # What it began with is the primary's history, but where that is ahead: MariaDB lets a replica follow that has
+        # a domain which its primary never had.
+        known = [one for one in begun or () if gtid.contains(theirs, (one,))]
+        extra = gtid.missing((*ours, *gtid.parse(own.facts.slave_pos)), (*theirs, *known))
     elif begun is not None:
         # Nobody to compare with: what our own server id has added is not the primary's.
         extra = gtid.errant(ours, own.facts.server_id, begun)

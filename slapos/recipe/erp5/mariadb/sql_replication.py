@@ -13,7 +13,7 @@ from pymysql.connections import Connection, MysqlPacket
 from pymysql.constants import COMMAND
 
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb import gtid, sql
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.tls.context import client_context
@@ -73,6 +73,11 @@ class Facts:
     strict: bool
     read_only: bool
     encrypted: bool
+
+    @property
+    def position(self) -> str:
+        """How far it is in each domain, by its own writes and by those of a primary. Raises ServerError."""
+        return gtid.text(gtid.furthest((*gtid.parse(self.binlog_pos), *gtid.parse(self.slave_pos))))
 
 
 def server_facts(connection: Connection) -> Facts:
