@@ -54,7 +54,7 @@ class Client(CaucaseClient):
 
     def __init__(self, url: str, known: Sequence[str] = (), user_key: str | None = None) -> None:
         super().__init__(f"{url}/cas", [text.encode() for text in known], user_key)
-        self._largest = LARGEST_OF_OURS if user_key else LARGEST
+        self._largest = LARGEST_OF_OURS if user_key else 0
 
     def _request(self, connection: Any, method: str, url: str, body: Any = None, headers: Any = None) -> Any:
         with deadline(connection, DEADLINE):
@@ -68,8 +68,9 @@ class Client(CaucaseClient):
         return content
 
 
-def body_of(response: http.client.HTTPResponse, largest: int = LARGEST) -> bytes:
-    """The whole body. Raises HTTPException when it is cut, ValueError when it has more than `largest` bytes."""
+def body_of(response: http.client.HTTPResponse, largest: int = 0) -> bytes:
+    """The whole body. Raises HTTPException when it is cut, ValueError for more than `largest` bytes (0: LARGEST)."""
+    largest = largest or LARGEST
     content = response.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"more than {largest} bytes")
