@@ -152,6 +152,17 @@ def replica_config(make: Callable[..., Config], source: Config, **changes: Any) 
     return config
 
 
+def replica_service_by_install(make: Callable[..., Config], source: Config, **changes: Any) -> Service:
+    """The service of a replica that mariadb-install makes, not started; `changes` are of its `replication`."""
+    config = replica_config(make, source, **changes)
+    servers.write_program(config.path("bin", "mariadb-install"), "slapos.recipe.erp5.mariadb.install")
+    programs, json_file = (shlex.quote(str(config.path(*names))) for names in (("bin",), ("etc", "mariadb.json")))
+    install = f'{programs}/mariadb-install --config {json_file} --data-directory "$MARIADB_DATA_DIRECTORY"'
+    context = {**servers.service_context(config), "custom_install": install}
+    servers.write_script(config.path("bin", "mariadb-service"), context)
+    return Service(config)
+
+
 @contextlib.contextmanager
 def running_pair(**changes: Any) -> Iterator[Pair]:
     """A primary and a replica from its binary logs, caught up; `changes` are of the parameter `replication`."""

@@ -115,11 +115,14 @@ def test_without_a_position_nothing_is_kept(primary, site, replica):
 
 
 @pytest.mark.parametrize("end", [b"-- Dump completed", b"SET GLOBAL gtid_slave_pos", b"-- Current Database: `mysql`"])
-def test_a_dump_that_was_cut_before_it_was_packed(site, replica, by_hand, end):
+def test_a_dump_that_was_cut_before_it_was_packed_and_then_a_good_one(primary, site, replica, by_hand, end):
     (site.folder / "mine.sql.gz").write_bytes(gzip.compress(by_hand[: by_hand.rindex(end)]))
     assert refusal(replica, f"{site.url}mine.sql.gz") == (
         "mine.sql.gz ends without the line `-- Dump completed`: it is cut short; make another one"
     )
+    (site.folder / "mine.sql.gz").write_bytes(gzip.compress(by_hand))
+    assert replica.make(f"{site.url}mine.sql.gz").gtid == primary.dump.gtid
+    assert replica.answers() == primary.answers
 
 
 def test_a_file_that_was_cut(site, replica, by_hand):

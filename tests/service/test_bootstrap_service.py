@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The service of a replica, from nothing to replicating, with the real programs; killed on the way, it begins again."""
 
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +14,7 @@ from slapos.recipe.erp5.mariadb import bootstrap_note
 from slapos.recipe.erp5.mariadb.config import Config
 from tests.service import servers
 from tests.service.bootstrap_fixtures import Site
-from tests.service.replication_fixtures import replica_config, services
+from tests.service.replication_fixtures import replica_service_by_install, services
 from tests.service.servers import Service, wait_for
 
 __all__ = ["services"]
@@ -56,13 +55,8 @@ def rows(config: Config) -> list[tuple]:
 
 
 def replica_of(source: Service, make_partition, bootstrap_url: str) -> Service:
-    config = replica_config(make_partition, source.config, bootstrap_url=bootstrap_url, replicate_with_tls=False)
-    servers.write_program(config.path("bin", "mariadb-install"), "slapos.recipe.erp5.mariadb.install")
-    programs, json_file = (shlex.quote(str(config.path(*names))) for names in (("bin",), ("etc", "mariadb.json")))
-    install = f'{programs}/mariadb-install --config {json_file} --data-directory "$MARIADB_DATA_DIRECTORY"'
-    context = {**servers.service_context(config), "custom_install": install}
-    servers.write_script(config.path("bin", "mariadb-service"), context)
-    return Service(config)
+    changes = {"bootstrap_url": bootstrap_url, "replicate_with_tls": False}
+    return replica_service_by_install(make_partition, source.config, **changes)
 
 
 @pytest.mark.parametrize(
