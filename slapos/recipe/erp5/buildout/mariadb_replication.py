@@ -10,9 +10,12 @@ from typing import Any
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.buildout import keep
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import primary, source
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER
+
+PASSWORD_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class Recipe:
         except ConfigurationError as error:
             raise UserError(str(error)) from error
         exists = Path(options["data-directory"]).exists()
-        self.origin = (load(self.storage) or Origin(False, REPLICATION_USER)) if exists else requested(replication)
+        before = load(self.storage) or Origin(False, REPLICATION_USER)
+        self.origin = before if exists else requested(replication)
         options["replication"] = replication
         options["is-replica"], options["is-primary"] = self.origin.replica, not self.origin.replica
         options["user"] = self.origin.user
         options["networking"] = f"MARIADB_NETWORKING={networking(replication)}"
-        options["password"] = "" if exists or not replication else upstream(replication).password
+        options["password"] = "" if exists else password(replication, before)
 
     def install(self) -> tuple[str, ...]:
         if load(self.storage) != self.origin:
@@ -70,6 +74,13 @@ def translated(parameter: Mapping[str, object]) -> dict[str, object] | None:
 def requested(replication: Mapping[str, object] | None) -> Origin:
     """What a database is going to be that does not exist yet."""
     return Origin(True, upstream(replication).user) if replication else Origin(False, REPLICATION_USER)
+
+
+def password(replication: Mapping[str, object] | None, before: Origin) -> str:
+    """The replication password of a database that does not exist yet: a replica's is upstream's, and nobody else's."""
+    if replication:
+        return upstream(replication).password
+    return keep.make_password(PASSWORD_LENGTH) if before.replica else ""
 
 
 def networking(replication: Mapping[str, object] | None) -> str:
