@@ -74,7 +74,7 @@ class Outside:
         if self.down:
             raise ServerError(f"cannot connect to MariaDB on {primary.address}: Connection refused (2003)")
         here = self.position
-        return Facts(self.version, 7, 0, here, here, "", strict=True, read_only=False, encrypted=False)
+        return Facts(self.version, 8, 0, here, "", "", strict=True, read_only=False, encrypted=False)
 
     def can_follow(self, config, primary, gtid):
         if self.hangs and self.asked:

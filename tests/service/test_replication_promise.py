@@ -370,3 +370,23 @@ def test_a_wrong_host_is_told_and_mended_by_change_master(pair, make_partition, 
     for statement in ("STOP SLAVE", "CHANGE MASTER TO MASTER_HOST = '127.0.0.1'", "START SLAVE"):
         servers.query(config, statement)
     second.wait()
+
+
+# ---- how replicas are let in
+
+
+@pytest.mark.parametrize(
+    ("clause", "seen"),
+    [
+        ("NONE", "NONE"),
+        ("SSL", "SSL"),
+        ("SUBJECT '/CN=é' ISSUER '/CN=x' CIPHER 'y'", "SUBJECT '/CN=é' ISSUER '/CN=x' CIPHER 'y'"),
+    ],
+)
+def test_an_account_that_asks_for_something_else(primary, clause, seen):
+    required = f"REQUIRE SUBJECT '{files.CLIENT_SUBJECT}'"
+    servers.query(primary, f"ALTER USER replication_user@'%.%.%.%' REQUIRE {clause}")
+    (sentence,) = sentences(primary)
+    assert sentence.startswith(f"the account replication_user@%.%.%.% has REQUIRE {seen}, expected {required}, as ")
+    servers.query(primary, sentence.partition(": ")[2].partition(" in bin/mariadb")[0])
+    assert judge(primary).good

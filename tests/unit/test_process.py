@@ -2,6 +2,7 @@
 """The shared pieces that run commands, replace files and hold locks: with short commands, and no server."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -225,6 +226,17 @@ def test_a_refusal_of_the_system_says_what_was_attempted(handlers, capsys, monke
 def test_a_refusal_without_words_is_named():
     assert process.describe(OSError()) == "OSError"
     assert process.describe(TimeoutError("too slow")) == "too slow"
+
+
+def test_what_nobody_foresaw_is_named_without_its_words(tmp_path):
+    try:
+        process.write_atomically(tmp_path / "x", "\ud800secret")
+    except UnicodeError as error:
+        assert re.fullmatch(
+            r"unexpected UnicodeEncodeError at process.py:\d+, expected none: report it", process.describe(error)
+        )
+    else:
+        pytest.fail("it was written")
 
 
 def test_a_log_that_cannot_be_written_stops_nothing():

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -221,14 +222,25 @@ def attempting(message: str) -> Iterator[None]:
         raise
 
 
-def describe(error: Error | OSError) -> str:
-    """An error as one sentence; an OSError's is what was attempted, on which path, and why that failed."""
+def describe(error: Exception) -> str:
+    """An error as one sentence; an OSError's is what was attempted, on which path, and why that failed.
+
+    Of what nobody foresaw it has the type and the place alone: its words could quote a secret.
+    """
     if isinstance(error, Error):
         return str(error)
+    if not isinstance(error, OSError):
+        return f"unexpected {type(error).__name__}{_place(error)}, expected none: report it"
     attempts = [f"cannot {message}" for message in reversed(getattr(error, "__notes__", []))]
     paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
     remedy = ["free disk space"] if error.errno in (errno.ENOSPC, errno.EDQUOT) else []
     return ": ".join([*attempts, *paths[-1:], error.strerror or str(error) or type(error).__name__, *remedy])
+
+
+def _place(error: Exception) -> str:
+    """Where our own code was when it met with `error`."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/slapos/recipe/erp5/" in frame.filename]
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def program(body: Callable[[], int | None]) -> int:

@@ -42,6 +42,15 @@ def test_nothing_is_written_before_the_part_is_installed(tmp_path):
     assert kept(path, "password") == options["value"]
 
 
+def test_what_another_process_writes_meanwhile_stays(tmp_path):
+    path = tmp_path / "password"
+    kept(path, "password")
+    recipe = keep.Recipe({}, "section", {"kind": "password", "storage-path": str(path)})
+    path.write_text("rotated")
+    recipe.update()
+    assert path.read_text() == "rotated"
+
+
 def test_the_length_can_be_chosen(tmp_path):
     assert len(kept(tmp_path / "password", "password", length="16")) == 16
 

@@ -63,6 +63,9 @@ def test_a_replica_has_its_account_from_upstream_and_keeps_it(processed, tmp_pat
 def test_until_there_is_a_database_the_parameters_can_be_mended(processed):
     assert said(processed(primary_url=URL)) == (True, "upstream", "s3cret")
     assert said(processed(primary_url=URL.replace("s3cret", "right"))) == (True, "upstream", "right")
+    replica, user, password = said(processed())
+    assert (replica, user) == (False, "replication_user")
+    assert len(password) == 32 and password.isalnum()  # the other primary's is not to become ours
     assert said(processed()) == (False, "replication_user", "")
 
 

@@ -116,8 +116,19 @@ def test_begun():
     ],
 )
 def test_ended(code, message, expected):
-    noted = scheduler.ended(BEGUN, code, message, LATER)
+    noted = scheduler.ended(DAILY, BEGUN, code, message, LATER)
     assert noted == dataclasses.replace(BEGUN, last_end="2026-11-22T22:31:00Z", **expected)
+
+
+def test_no_pause_is_longer_than_the_plan_says():
+    job = dataclasses.replace(BEGUN, failures=20)
+    hasty = dataclasses.replace(DAILY, longest_pause=300)
+    assert scheduler.ended(DAILY, job, 1, "", LATER).retry == times.text(LATER + timedelta(hours=1))
+    noted = scheduler.ended(hasty, job, 1, "", LATER)
+    assert noted.retry == times.text(LATER + timedelta(minutes=5))
+    assert not scheduler.is_due(hasty, noted, LATER)
+    # What an older release has noted is forgotten.
+    assert scheduler.is_due(hasty, scheduler.ended(DAILY, job, 1, "", LATER), LATER)
 
 
 def test_what_was_running_when_the_scheduler_died_is_tried_again_at_once(tmp_path):
@@ -169,9 +180,9 @@ def test_a_heartbeat_is_written_when_the_one_on_disk_is_old(tmp_path):
 @pytest.mark.parametrize("code", [0, 1, os.EX_TEMPFAIL])
 def test_a_run_under_a_wrong_clock_is_made_up_for_once_the_clock_is_right(code):
     wrong = times.parse(FUTURE)
-    left = scheduler.ended(scheduler.started(Job("a", last_success=YESTERDAY), wrong), code, "", wrong)
+    left = scheduler.ended(DAILY, scheduler.started(Job("a", last_success=YESTERDAY), wrong), code, "", wrong)
     assert scheduler.is_due(DAILY, left, NOW)
-    done = scheduler.ended(scheduler.started(left, NOW), 0, "", LATER)
+    done = scheduler.ended(DAILY, scheduler.started(left, NOW), 0, "", LATER)
     assert not scheduler.is_due(DAILY, done, LATER)
 
 
@@ -294,6 +305,7 @@ def test_a_socket_that_cannot_be_had_stops_no_job(served, monkeypatch, capsys):
 def test_jobs(tmp_path):
     config = partition.config(tmp_path, periodicity="30 2 * * *")
     certificates, backup, logs, digest = jobs.plans(config, tmp_path / "etc/mariadb.json")
+    assert (certificates.longest_pause, backup.longest_pause) == (300, 3600)
     assert (certificates.name, certificates.periodicity) == ("certificate-renewal", "*/5 * * * *")
     assert certificates.at_once
     assert (backup.name, backup.periodicity, backup.last_success) == ("logical-backup", "30 2 * * *", "")

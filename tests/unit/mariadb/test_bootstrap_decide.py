@@ -162,3 +162,18 @@ def test_nothing_of_the_kind(fragment, what):
 def test_a_live_copy_may_be_had_where_there_is_no_list():
     decided = plan(world(offered(listed=()), no_list="http://10.0.0.1:22000 has no manifest.json"))
     assert decided == bootstrap_decide.Plan((LIVE,), ("http://10.0.0.1:22000 has no manifest.json",))
+
+
+def test_transactions_of_our_own_would_be_passed_over():
+    """An old primary that is to become a replica from a backup that is older than its end."""
+    made = world((LIVE, PHYSICAL, DUMP, Way("binary logs")), primary_state="0-7-15,0-9-20", server_id=7)
+    decided = plan(made)
+    assert decided.ways == (LIVE, DUMP)
+    assert decided.left_out == (
+        f"stored physical {CHAIN[2].name} begins before 0-7-15, which 10.0.0.1:20000 has from server id 7, and that is"
+        " ours, so that it would be passed over: give another server-id, or take a newer backup",
+        "binary logs begins before 0-7-15, which 10.0.0.1:20000 has from server id 7, and that is ours, so that it"
+        " would be passed over: give another server-id, or take a newer backup",
+    )
+    assert plan(dataclasses.replace(made, server_id=9)).ways == (LIVE, DUMP)
+    assert plan(dataclasses.replace(made, server_id=3)).left_out == ()

@@ -44,6 +44,7 @@ def status(sources=(SOURCE,), facts=OURS, connected=frozenset(), **changes):
         "lag": Lag(0, times.text(NOW)),
         "replicas": (),
         "logs": LOGS,
+        "replicas_use_tls": True,
     }
     return ReplicationStatus(**values | changes)
 

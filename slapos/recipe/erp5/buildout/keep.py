@@ -36,11 +36,14 @@ class Recipe:
         if kind == "server-id":
             check_server_id(value, options.get("parameter") or name)
         self.storage = Path(options["storage-path"])
+        self.requested = value
         self.value = choose(self.storage, value or None, kind, int(options.get("length", "32")))
         options["value"] = self.value
 
     def install(self) -> tuple[str, ...]:
-        if load(self.storage) != self.value:
+        kept = load(self.storage)
+        # Whoever changed the file since it was read, such as a rotation, knows better.
+        if kept is None or (self.requested and kept != self.requested):
             self.storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             process.write_atomically(self.storage, self.value)
         return ()

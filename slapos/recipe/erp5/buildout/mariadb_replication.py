@@ -10,9 +10,12 @@ from typing import Any
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.buildout import keep
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import primary, source
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER
+
+PASSWORD_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,15 @@ class Recipe:
             raise UserError(str(error)) from error
         exists = Path(options["data-directory"]).exists()
         wanted = requested(replication, options["configuration"]["caucased"]["external-caucased-url"])
-        self.origin = (load(self.storage) or Origin(False, REPLICATION_USER)) if exists else wanted
+        before = load(self.storage) or Origin(False, REPLICATION_USER)
+        self.origin = before if exists else wanted
         options["authority"] = self.origin.authority
         options["authority-differs"] = self.origin.authority != wanted.authority
         options["replication"] = replication
         options["is-replica"], options["is-primary"] = self.origin.replica, not self.origin.replica
         options["user"] = self.origin.user
         options["networking"] = f"MARIADB_NETWORKING={networking(replication)}"
-        options["password"] = "" if exists or not replication else upstream(replication).password
+        options["password"] = "" if exists else password(replication, before)
 
     def install(self) -> tuple[str, ...]:
         if load(self.storage) != self.origin:
@@ -77,6 +81,13 @@ def requested(replication: Mapping[str, object] | None, authority: str) -> Origi
     """What a database is going to be that does not exist yet."""
     user = upstream(replication).user if replication else REPLICATION_USER
     return Origin(replication is not None, user, authority)
+
+
+def password(replication: Mapping[str, object] | None, before: Origin) -> str:
+    """The replication password of a database that does not exist yet: a replica's is upstream's, and nobody else's."""
+    if replication:
+        return upstream(replication).password
+    return keep.make_password(PASSWORD_LENGTH) if before.replica else ""
 
 
 def networking(replication: Mapping[str, object] | None) -> str:

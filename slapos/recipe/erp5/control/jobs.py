@@ -15,6 +15,8 @@ LOGS = "log-rotation"
 DIGEST = "slow-query-digest"
 CERTIFICATES_PERIOD = "*/5 * * * *"
 """How soon a revocation, a certificate that was approved by hand, or a server that had been down is noticed."""
+CERTIFICATES_PAUSE = 300.0
+"""Seconds: as soon as that after a failure too, as one authority can be down for days while another one revokes."""
 MODULES = {"logical": "slapos.recipe.erp5.mariadb.backup", "physical": "slapos.recipe.erp5.mariadb.physical"}
 
 
@@ -41,7 +43,7 @@ def _backup(where: Store, config_path: Path) -> Plan:
 
 def _certificates(config_path: Path) -> Plan:
     command = _command("slapos.recipe.erp5.tls.renew", config_path)
-    return Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True)
+    return Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True, longest_pause=CERTIFICATES_PAUSE)
 
 
 def _logs(config_path: Path) -> tuple[Plan, ...]:

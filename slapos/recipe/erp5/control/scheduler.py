@@ -26,8 +26,6 @@ HEARTBEAT = 20.0
 """Seconds after which the heartbeat on disk is renewed, at the next time that the scheduler wakes."""
 BUSY_DELAY = 60.0
 """Seconds after which a job that somebody else was at is looked at again."""
-LONGEST_PAUSE = max(schedule.LAST_RETRY, BUSY_DELAY)
-"""Seconds that a job is ever made to wait after a failure; more than that comes from a clock that was wrong."""
 STOP_TIMEOUT = 20.0
 """Seconds that a child has to end after SIGTERM; slapos kills the whole partition after 60."""
 _MESSAGE = 600
@@ -40,7 +38,8 @@ class Plan:
 
     `last_success` is the start of the newest success that is known from its results (times.text), or empty.
     `at_once`: one that never ran runs as soon as it is known, instead of at its first regular moment.
-    `after` names a job that goes first when both are due.
+    `after` names a job that goes first when both are due. `longest_pause`: seconds that it is ever made to wait after a
+    failure.
     """
 
     name: str
@@ -49,6 +48,7 @@ class Plan:
     last_success: str = ""
     at_once: bool = False
     after: str = ""
+    longest_pause: float = schedule.LAST_RETRY
 
 
 # ---- decide
@@ -66,15 +66,15 @@ def last_success(plan: Plan, job: Job, now: datetime) -> datetime | None:
 
 def is_due(plan: Plan, job: Job, now: datetime) -> bool:
     """Whether the job should run now: its moment has come, or was missed, and it need not wait after a failure."""
-    if paused_until(job, now):
+    if paused_until(plan, job, now):
         return False
     return schedule.is_due(plan.periodicity, last_success(plan, job, now), now)
 
 
-def paused_until(job: Job, now: datetime) -> datetime | None:
+def paused_until(plan: Plan, job: Job, now: datetime) -> datetime | None:
     """Until when a failed or busy job is left alone; None when it need not be, or the moment is a clock's mistake."""
-    moment = _moment(job.retry)
-    return moment if moment and now < moment <= now + timedelta(seconds=LONGEST_PAUSE) else None
+    moment, longest = _moment(job.retry), timedelta(seconds=max(plan.longest_pause, BUSY_DELAY))
+    return moment if moment and now < moment <= now + longest else None
 
 
 def _moment(text: str) -> datetime | None:
@@ -100,7 +100,7 @@ def wait(plans: Sequence[Plan], known: State, running: Collection[str], now: dat
 
 
 def _wake(plan: Plan, job: Job, now: datetime) -> datetime:
-    return paused_until(job, now) or schedule.following(plan.periodicity, now)
+    return paused_until(plan, job, now) or schedule.following(plan.periodicity, now)
 
 
 def started(job: Job, now: datetime) -> Job:
@@ -108,7 +108,7 @@ def started(job: Job, now: datetime) -> Job:
     return dataclasses.replace(job, last_start=times.text(now), outcome=state.RUNNING, message="", retry="")
 
 
-def ended(job: Job, code: int, message: str, now: datetime) -> Job:
+def ended(plan: Plan, job: Job, code: int, message: str, now: datetime) -> Job:
     """The record of a job that ended with exit code `code` (negative: a signal), and when it may be tried again."""
     job = dataclasses.replace(job, last_end=times.text(now), message=message)
     if code == 0:
@@ -116,7 +116,7 @@ def ended(job: Job, code: int, message: str, now: datetime) -> Job:
     if code == os.EX_TEMPFAIL:
         return dataclasses.replace(job, outcome=state.BUSY, retry=_later(now, BUSY_DELAY))
     failures = job.failures + 1
-    retry = _later(now, schedule.retry_delay(failures))
+    retry = _later(now, min(schedule.retry_delay(failures), plan.longest_pause))
     message = message or f"ended with status {code}, and said nothing"
     return dataclasses.replace(job, outcome=state.FAILED, message=message, failures=failures, retry=retry)
 
@@ -239,7 +239,7 @@ class Scheduler:
             child = self.children[plan.name] = Child(plan)
         except (Error, OSError) as error:  # no such program, or no memory for it now: like one that failed
             process.log(f"{plan.name}: {error}")
-            self._note_end(plan.name, 1, str(error), now)
+            self._note_end(plan, 1, str(error), now)
             return
         self.selector.register(child.output, selectors.EVENT_READ, lambda: self._listen(child))
 
@@ -253,12 +253,12 @@ class Scheduler:
             child.read()
             self.selector.unregister(child.output)
         child.output.close()
-        self._note_end(child.plan.name, child.popen.returncode, child.message, now)
+        self._note_end(child.plan, child.popen.returncode, child.message, now)
 
-    def _note_end(self, name: str, code: int, message: str, now: datetime) -> None:
-        job = ended(self.state.job(name), code, message, now)
+    def _note_end(self, plan: Plan, code: int, message: str, now: datetime) -> None:
+        job = ended(plan, self.state.job(plan.name), code, message, now)
         self.state = self.state.with_job(job)
-        process.log(f"{name}: {job.outcome}")
+        process.log(f"{plan.name}: {job.outcome}")
 
     def _save(self, new: State) -> None:
         """Keep the state; when nothing but the heartbeat differs from the file, only if that one becomes old."""

@@ -132,7 +132,18 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
             if (words := outside.can_follow(config, primary, gtid))
         }
     ours = upgrade.server_version(config)
-    return World(primary.address, theirs.version, ours, where, ways, refused, no_list, theirs.position)
+    return World(
+        primary=primary.address,
+        primary_version=theirs.version,
+        our_version=ours,
+        source=where,
+        ways=ways,
+        refused=refused,
+        no_list=no_list,
+        primary_gtid=theirs.position,
+        primary_state=theirs.binlog_state,
+        server_id=config.server_id,
+    )
 
 
 def _list(where: Source, context: ssl.SSLContext | None) -> tuple[Source, tuple[Entry, ...], str]:
@@ -202,7 +213,7 @@ class _Work:
     def _check_followed(self, way: Way, gtid: str) -> None:
         with _stage(self.progress, f"ask {self.primary.address} whether it can be followed from {gtid}"):
             try:
-                theirs = self.outside.primary_facts(self.config, self.primary).position
+                theirs = self.outside.primary_facts(self.config, self.primary)
                 words = self.outside.can_follow(self.config, self.primary, gtid)
             except ServerError as error:
                 raise Unreachable(str(error)) from error
@@ -211,8 +222,11 @@ class _Work:
                 f"{self.primary.address} cannot be followed from {way}, whose GTID position is {gtid} ({words}): give a"
                 f" newer one as {source.PARAMETER}"
             )
-        if ahead := bootstrap_decide.ahead(way, gtid, self.primary.address, theirs):
+        if ahead := bootstrap_decide.ahead(way, gtid, self.primary.address, theirs.position):
             raise BackupError(f"{ahead}: give another one as {source.PARAMETER}")
+        server_id = self.config.server_id
+        if skipped := bootstrap_decide.skipped(way, gtid, self.primary.address, theirs.binlog_state, server_id):
+            raise BackupError(skipped)
 
     def _logs(self, way: Way) -> Position:
         with _stage(self.progress, f"initialise {self.directory}"):

@@ -38,7 +38,7 @@ class World:
 
     `refused` has MariaDB's own words for each GTID position from which the primary cannot be followed; `no_list` says
     why there is no list of backups, where a live copy may be had all the same; `primary_gtid` is how far the primary
-    is.
+    is, and `primary_state` how far each server was that wrote into its binary log; `server_id` is ours.
     """
 
     primary: str  # its host:port
@@ -49,6 +49,8 @@ class World:
     refused: Mapping[str, str] = field(default_factory=dict)
     no_list: str = ""
     primary_gtid: str = ""
+    primary_state: str = ""
+    server_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,10 @@ def _obstacle(way: Way, world: World) -> str:
         return f"{way} has an empty GTID position: leave {source.PARAMETER} out, the binary logs have all"
     if words:
         return f"{world.primary} cannot be followed from {way}, whose GTID position is {way.gtid} ({words})"
-    return ahead(way, way.gtid, world.primary, world.primary_gtid) if way.gtid else ""
+    if way.gtid is None:
+        return ""
+    passed_over = skipped(way, way.gtid, world.primary, world.primary_state, world.server_id)
+    return passed_over or (ahead(way, way.gtid, world.primary, world.primary_gtid) if way.gtid else "")
 
 
 def ahead(way: Way, position: str, primary: str, theirs: str) -> str:
@@ -121,6 +126,22 @@ def ahead(way: Way, position: str, primary: str, theirs: str) -> str:
     return (
         f"{way} has the GTID position {position}, which is ahead of {primary} at {theirs or 'no position'}, expected"
         " what that primary, or a replica of it, has made"
+    )
+
+
+def skipped(way: Way, position: str, primary: str, state: str, server_id: int) -> str:
+    """What is wrong when, behind `position`, there are transactions of our own server id; else empty.
+
+    MariaDB passes over them, as if we had them already: an old primary that is made anew as a replica would silently
+    lack what it wrote after that position. Raises ServerError.
+    """
+    reached = gtid.position(gtid.parse(position))
+    ours = [one for one in gtid.parse(state) if one.server == server_id and one.sequence > reached.get(one.domain, 0)]
+    if not ours:
+        return ""
+    return (
+        f"{way} begins before {ours[0]}, which {primary} has from server id {server_id}, and that is ours, so that it"
+        " would be passed over: give another server-id, or take a newer backup"
     )
 
 

@@ -19,6 +19,7 @@ from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Replicas, Seen
+from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.mariadb.sql_replication import Facts, Source
 
 TIMEOUT = status.TIMEOUT
@@ -38,11 +39,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Own:
-    """Our own server, asked on its socket; `connected` are the server ids of the replicas that are there."""
+    """Our own server, asked on its socket; `connected` are the server ids of the replicas that are there.
+
+    `requirements` has what each of the replication user's accounts requires (sql_replication.requirements).
+    """
 
     facts: Facts
     sources: tuple[Source, ...]
     connected: frozenset[int]
+    requirements: tuple[tuple[Account, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class Logs:
 class ReplicationStatus:
     """`wanted` is None when a primary is asked for; `own` is None, and `error` says why, when our server is silent.
 
-    `begun`: how the database was made, when it was made as a replica; `replicas`: all that were seen lately.
+    `begun`: how the database was made, when it was made as a replica; `replicas`: all that were seen lately;
+    `replicas_use_tls` is the parameter.
     """
 
     socket: str
@@ -81,6 +87,7 @@ class ReplicationStatus:
     lag: Lag
     replicas: tuple[Seen, ...]
     logs: Logs
+    replicas_use_tls: bool
 
 
 def gather(config: Config, now: datetime) -> ReplicationStatus:
@@ -101,6 +108,7 @@ def gather(config: Config, now: datetime) -> ReplicationStatus:
         lag=lag,
         replicas=_replicas(config, own, now),
         logs=_logs(config),
+        replicas_use_tls=config.replicas_use_tls,
     )
 
 
@@ -125,6 +133,7 @@ def _own(config: Config) -> tuple[Own | None, str]:
                 sources=sql_replication.sources(connection),
                 facts=sql_replication.server_facts(connection),
                 connected=sql_replication.replicas_connected(connection),
+                requirements=sql_replication.requirements(connection, config.replication_user),
             ), ""
     except ServerError as error:
         return None, str(error)

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.mariadb import gtid, verdict
+from slapos.recipe.erp5.mariadb import decide, gtid, verdict
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus, Upstream, known_lag
 from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_replication import Source, Thread
 from slapos.recipe.erp5.mariadb.verdict import Verdict, duration, judge
+from slapos.recipe.erp5.tls.files import CLIENT_SUBJECT
 
 CREATION = "takes effect at the database's creation alone"
 ANEW = (
@@ -61,6 +62,8 @@ def _problems(status: ReplicationStatus, now: datetime) -> Iterator[str]:
         yield from _lag_problems(status, source)
         yield from _gtid_problems(status, status.own, source)
         yield from _setting_problems(status.own)
+    if not status.own.sources:
+        yield from _account_problems(status, status.own)
     yield from _log_problems(status, status.own, now)
 
 
@@ -234,6 +237,27 @@ def _setting_problems(own: Own) -> Iterator[str]:
             "the replica follows by the names of binary logs, expected by GTID: CHANGE MASTER TO MASTER_USE_GTID = "
             "slave_pos in bin/mariadb, between STOP SLAVE and START SLAVE"
         )
+
+
+# ---- how replicas are let in
+
+
+def _account_problems(status: ReplicationStatus, own: Own) -> Iterator[str]:
+    """Of the accounts that we make; others are for those who made them."""
+    subject = f"SUBJECT '{CLIENT_SUBJECT}'"
+    for account, required in own.requirements:
+        if account.host not in (decide.IPV4, decide.IPV6):
+            continue
+        always = account.host == decide.IPV6
+        expected = subject if always or status.replicas_use_tls else "NONE"
+        if required != expected:
+            why = "as there is no other way in over IPv6" if always else f"as replicas-use-tls says, which {CREATION}"
+            other = {"NONE": "false", subject: "true"}.get(required) if not always else None
+            yield (
+                f"the account {account} has REQUIRE {required}, expected REQUIRE {expected}, {why}: ALTER USER "
+                f"'{account.user}'@'{account.host}' REQUIRE {expected} in bin/mariadb"
+                + (f", or give replicas-use-tls: {other}" if other else "")
+            )
 
 
 # ---- what is kept for replicas

@@ -310,6 +310,27 @@ def disconnect_replicas(connection: Connection) -> int:
     return len(found)
 
 
+def requirements(connection: Connection, user: str) -> tuple[tuple[Account, str], ...]:
+    """What each account of `user` requires besides a password, as REQUIRE has it: NONE, SSL, X509 or its parts."""
+    found = sql.execute(
+        connection,
+        "SELECT Host, ssl_type, x509_subject, x509_issuer, ssl_cipher FROM mysql.user WHERE User = %s ORDER BY Host",
+        (user,),
+    )
+    return tuple((Account(user, _text(host)), _require(*map(_text, values))) for host, *values in found)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _require(kind: str, subject: str, issuer: str, cipher: str) -> str:
+    if kind != "SPECIFIED":
+        return {"": "NONE", "ANY": "SSL"}.get(kind, kind)
+    parts = (("SUBJECT", subject), ("ISSUER", issuer), ("CIPHER", cipher))
+    return " ".join(f"{name} '{value}'" for name, value in parts if value)
+
+
 def password_hashes(connection: Connection, account: Account) -> tuple[str, ...]:
     """The hashes of all passwords that an account may log in with; none when it logs in by other means."""
     found = sql.execute(

@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.errors import Busy, CertificateError, Error, ServerError
+from slapos.recipe.erp5.errors import Busy, CertificateError, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import logs, primary, sql
 from slapos.recipe.erp5.mariadb.config import Config
@@ -111,7 +111,7 @@ class Run:
             return work()
         except join.Pending as error:  # for a person: neither a failure, nor a reason to try more often
             process.log(str(error))
-        except (Error, OSError) as error:
+        except Exception as error:  # a damaged file, say, must not keep the servers from what is new
             self.failed += 1
             process.log(f"error: {process.describe(error)}")
         return None
@@ -292,7 +292,7 @@ def _load_mariadb(config: Config) -> bool:
     if not config.socket.exists():
         return False
     try:
-        connection = sql.connect(config.defaults_file)
+        connection = sql.connect(config.defaults_file, timeout=sql.CONNECT_TIMEOUT)
     except sql.AccessDenied:
         raise
     except ServerError:

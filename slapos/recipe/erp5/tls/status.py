@@ -105,7 +105,7 @@ def follows_with_tls(config: Config) -> bool:
     if not (wanted or Files(config.tls).upstream.client.exists()):
         return False
     try:
-        with sql.connect(config.defaults_file) as connection:
+        with sql.connect(config.defaults_file, timeout=TIMEOUT) as connection:
             return sql.is_replica(connection)
     except Error:
         return False  # no server: whoever is making one joins by itself, and a stopped one needs no certificate
