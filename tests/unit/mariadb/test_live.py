@@ -69,7 +69,8 @@ def test_a_newer_server(tmp_path, monkeypatch):
 def test_no_space(tmp_path, monkeypatch):
     monkeypatch.setattr(live_receive.space, "free", lambda folder: 1 << 20)
     assert refused(head(**{"tables-size": 1 << 30}), tmp_path, monkeypatch) == (
-        f"1.0 MiB are free in {tmp_path}, the tables of primary take 1.0 GiB: free disk space"
+        f"1.0 MiB are free in {tmp_path}, the tables of primary take 1.0 GiB, and a database takes 256.0 MiB "
+        "besides: free disk space"
     )
 
 
