@@ -140,6 +140,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_need_not_survive_a_power_cut_does_not_wait_for_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", None)  # a call would be a TypeError
+    process.write_atomically(path, "new", durable=False)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # ---- locks
 
 
@@ -225,6 +234,12 @@ def test_a_refusal_of_the_system_says_what_was_attempted(handlers, capsys, monke
 def test_a_refusal_without_words_is_named():
     assert process.describe(OSError()) == "OSError"
     assert process.describe(TimeoutError("too slow")) == "too slow"
+
+
+def test_a_reason_is_one_line():
+    assert process.reason(ConnectionRefusedError(111, "Connection refused")) == "Connection refused"
+    assert process.reason(ValueError("two\n  lines")) == "two lines"
+    assert process.reason(EOFError()) == "EOFError"
 
 
 def test_a_log_that_cannot_be_written_stops_nothing():
