@@ -20,7 +20,7 @@ LARGE = 3_500_000_000
 
 
 def main() -> int:
-    """Prepare, measure and print what sys.argv says: folder, gigabytes, rounds, ways, writes a second."""
+    """The arguments are a folder for everything, GB of data, rounds, names of ways, and transactions a second."""
     folder, size, rounds, ways, writes = sys.argv[1:]
     os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -55,6 +55,7 @@ def once(folder: Path, primary: Primary, way: bootstrap_ways.Way) -> Sample:
 
 
 def report(primary: Primary, ways: list[bootstrap_ways.Way], samples: dict[str, list[Sample]]) -> None:
+    """Print what was measured as a table, with the ratio to the limit where that was measured too."""
     limit = statistics.median(sample.seconds for sample in samples["limit"]) if samples.get("limit") else None
     print(
         f"\n{space.size_text(primary.size)} of tables, medians of {len(next(iter(samples.values())))} rounds (range)\n"
@@ -80,6 +81,8 @@ def goal(size: int, ratio: float) -> str:
 
 
 def line(way: bootstrap_ways.Way, samples: list[Sample], limit: float | None) -> str:
+    """One way of the table: medians of its samples."""
+
     def median(value) -> float:
         return statistics.median(value(sample) for sample in samples)
 

@@ -61,6 +61,7 @@ def measure(work: Callable[[], dict[str, float]], target: Partition, primary: Pr
 
 
 def watch(sample: Sample, stop: threading.Event, child: int, target: Partition, primary: Primary) -> None:
+    """Keep the peaks in `sample` until `stop` is set."""
     while not stop.wait(PERIOD):
         sender = memory(tree(primary.nginx.pid), tree(primary.control.pid))
         sample.sender_memory = max(sample.sender_memory, sender)
@@ -69,10 +70,12 @@ def watch(sample: Sample, stop: threading.Event, child: int, target: Partition, 
 
 
 def pids(partition: Partition) -> Iterable[int]:
+    """The processes that the partition has started."""
     return (child.pid for child in partition.processes)
 
 
 def tree(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it; none when it has ended."""
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(pid)
         return [top, *top.children(recursive=True)]
@@ -89,6 +92,7 @@ def memory(*trees: list[psutil.Process]) -> int:
 
 
 def disk(folder: Path) -> int:
+    """Bytes that the files below a folder take on the disk."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):

@@ -43,6 +43,7 @@ class Primary(Partition):
         self.stop()
 
     def fill(self) -> None:
+        """Make the data, unsynced, with a thread for each table."""
         began = time.monotonic()
         self.sql("CREATE DATABASE bench", "SET GLOBAL innodb_flush_log_at_trx_commit = 0")
         threads = [threading.Thread(target=self.fill_table, args=(number,)) for number in range(TABLES)]
@@ -54,6 +55,7 @@ class Primary(Partition):
         print(f"data made in {time.monotonic() - began:.0f} s", flush=True)
 
     def fill_table(self, number: int) -> None:
+        """Make and fill one of the tables, its rows by the server itself."""
         name, rows = f"bench.t{number}", self.wanted // TABLES // ROW
         self.sql(
             "SET sql_log_bin = 0",
@@ -75,13 +77,16 @@ class Primary(Partition):
 
     @property
     def url(self) -> str:
+        """Where its backups are offered."""
         return f"https://127.0.0.1:{self.backup_port}/{TOKEN}/"
 
     def context(self):
+        """The TLS of a replication client."""
         where = Files(self.config.tls)
         return client_context(where.ca, where.client)
 
     def live(self) -> http.client.HTTPResponse:
+        """A live copy, as it comes."""
         return live_receive.open_live(self.url, self.context())
 
     def get(self, name: str) -> http.client.HTTPResponse:

@@ -29,12 +29,13 @@ class Way:
         self.primary = primary
 
     def prepare(self) -> None:
-        pass
+        """Make once what the measurements need of the primary."""
 
     def begin(self, target: Partition) -> None:
-        pass
+        """Make ready in the new partition what is not measured."""
 
     def run(self, target: Partition) -> dict[str, float]:
+        """Bring the data to the new partition; the seconds of its parts."""
         raise NotImplementedError
 
     def sent(self) -> int:
@@ -50,6 +51,7 @@ class Limit(Way):
 
     @property
     def path(self) -> Path:
+        """Where the primary has that file."""
         return self.primary.folder / self.FILE
 
     def prepare(self) -> None:
@@ -77,6 +79,8 @@ class Limit(Way):
 
 
 class Live(Way):
+    """A live physical copy into a data directory, prepared."""
+
     name, title = "live", "live physical"
 
     def run(self, target: Partition) -> dict[str, float]:
@@ -85,7 +89,7 @@ class Live(Way):
         return seconds
 
     def count(self, done: int, total: int) -> None:
-        pass
+        """Told how far it is, and says nothing."""
 
     def sent(self) -> int:
         return Limit(self.primary).sent() if Limit(self.primary).path.exists() else self.primary.size
@@ -106,6 +110,8 @@ def preparing() -> Iterator[dict[str, float]]:
 
 
 class Stored(Way):
+    """A stored physical backup, unpacked and prepared while it comes."""
+
     name, title = "stored", "stored physical, streamed"
 
     def prepare(self) -> None:
@@ -114,6 +120,7 @@ class Stored(Way):
 
     @property
     def entry(self) -> manifest.Entry:
+        """The backup that is brought, as the list has it."""
         return manifest.load(store.physical(self.primary.config).folder)[-1]
 
     def run(self, target: Partition) -> dict[str, float]:
@@ -134,6 +141,7 @@ class Loading(Way):
         target.start_server(None, "--skip-networking", *new_database.LOADING, *SERVER)
 
     def end(self, target: Partition) -> None:
+        """Stop the server, everything being on the disk."""
         target.sql("SET GLOBAL innodb_fast_shutdown = 1", "SHUTDOWN")
         while target.config.socket.exists():
             time.sleep(0.05)
@@ -141,6 +149,8 @@ class Loading(Way):
 
 
 class Dump(Loading):
+    """A stored dump, loaded while it comes."""
+
     name, title = "dump", "dump (compressed SQL)"
 
     def prepare(self) -> None:
@@ -149,6 +159,7 @@ class Dump(Loading):
 
     @property
     def entry(self) -> manifest.Entry:
+        """The backup that is brought, as the list has it."""
         return manifest.load(store.logical(self.primary.config).folder)[-1]
 
     def run(self, target: Partition) -> dict[str, float]:
@@ -205,6 +216,7 @@ class MyDumper(Loading):
         return {}
 
     def quietly(self, *command: str, target: Partition) -> None:
+        """Run a program whose words matter only when it fails. Raises AssertionError."""
         log = target.folder / f"{command[0]}.log"
         with log.open("wb") as words:
             code = subprocess.run(command, stdout=words, stderr=words).returncode

@@ -31,6 +31,7 @@ class Writers:
             thread.start()
 
     def write(self, number: int) -> None:
+        """One thread: a transaction whenever one is due, until the end."""
         connection: pymysql.connections.Connection = self.primary.connect()
         with connection, connection.cursor() as cursor:
             due = time.monotonic()
@@ -51,6 +52,7 @@ class Writers:
 
 
 def report(primary: Primary, folder: Path, offered: int) -> None:
+    """Print how many transactions are written alone, beside a live copy, and beside one with a limit."""
     writers = Writers(primary, offered)
     writers.stop.wait(ALONE)
     alone = writers.end()
@@ -65,6 +67,7 @@ def report(primary: Primary, folder: Path, offered: int) -> None:
 
 
 def lost(rate: float, alone: float) -> str:
+    """How much less `rate` is than `alone`, in words."""
     return f"{100 * (1 - rate / alone):.0f} % lost"
 
 

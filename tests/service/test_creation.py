@@ -9,7 +9,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from slapos.recipe.erp5.mariadb import private_server, sql, sql_replication
+from slapos.recipe.erp5.mariadb import private_server, sql, sql_memory, sql_replication
 from slapos.recipe.erp5.mariadb.config import Config, Database, Network
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import servers
@@ -201,7 +201,7 @@ def test_a_replica_begins_from_the_binary_log(primary, make_partition):
         theirs = {name: grants for name, grants in servers.accounts(primary).items() if name not in own}
         assert theirs.items() <= servers.accounts(replica).items()
         with servers.administrator(primary) as source:
-            assert sql.remembered(connection) == sql.remembered(source)
+            assert sql_memory.remembered(connection) == sql_memory.remembered(source)
         servers.login(replica, "erp5_user", servers.NASTY_PASSWORD, "erp5").close()
 
 

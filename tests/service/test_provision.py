@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb import sql, sql_memory
 from slapos.recipe.erp5.mariadb.config import Config, Database
 from slapos.recipe.erp5.mariadb.start import STATE
 from tests.service import servers
@@ -223,7 +223,7 @@ def test_a_promoted_replica_creates_what_was_asked_for_meanwhile(complete):
 
 def test_two_at_once_are_refused(complete):
     complete.run()
-    with servers.administrator(complete.config) as connection, sql.provisioning(connection) as held:
+    with servers.administrator(complete.config) as connection, sql_memory.provisioning(connection) as held:
         assert held
         code, lines = provision(complete.config)
     assert (code, lines) == (1, ["error: another provision is running on this server: wait for its end"])

@@ -42,6 +42,15 @@ def test_a_complete_file(tmp_path):
         loaded.number = 2  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_saved_is_loaded_again(tmp_path, durable):
+    path, value = tmp_path / "x.json", Outer(1, 2.5, Inner("é"), (Inner("y", True), Inner("z")), "m")
+    config.save(path, value, durable)
+    assert config.load(path, Outer) == value
+    assert '"some-name": "é"' in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_null_where_it_is_allowed(tmp_path):
     assert load(tmp_path, {**GOOD, "maybe": None}).maybe is None
     assert load(tmp_path, {**GOOD, "maybe": "x"}).maybe == "x"

@@ -141,6 +141,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_need_not_survive_a_power_cut_does_not_wait_for_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", None)  # a call would be a TypeError
+    process.write_atomically(path, "new", durable=False)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # ---- locks
 
 
@@ -237,6 +246,12 @@ def test_what_nobody_foresaw_is_named_without_its_words(tmp_path):
         )
     else:
         pytest.fail("it was written")
+
+
+def test_a_reason_is_one_line():
+    assert process.reason(ConnectionRefusedError(111, "Connection refused")) == "Connection refused"
+    assert process.reason(ValueError("two\n  lines")) == "two lines"
+    assert process.reason(EOFError()) == "EOFError"
 
 
 def test_a_log_that_cannot_be_written_stops_nothing():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Turns a partition's JSON file into frozen dataclasses, and refuses what it does not know.
+"""Turns a partition's JSON files into frozen dataclasses, refusing what it does not know, and back.
 
 Messages name keys and types, never values, as those may be passwords.
 """
@@ -10,6 +10,7 @@ import types
 import typing
 from pathlib import Path
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
 
 T = typing.TypeVar("T")
@@ -68,6 +69,12 @@ def dashed(value: typing.Any) -> typing.Any:
     if isinstance(value, dict):
         return {key.replace("_", "-"): dashed(item) for key, item in value.items()}
     return [dashed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def save(path: str | Path, value: typing.Any, durable: bool = True) -> None:
+    """Write the dataclass instance `value` so that `load` reads it, whole or not at all (process.write_atomically)."""
+    text = json.dumps(dashed(dataclasses.asdict(value)), indent=2, ensure_ascii=False)
+    process.write_atomically(path, text + "\n", durable=durable)
 
 
 def _required(field: dataclasses.Field) -> bool:

@@ -126,28 +126,33 @@ def last_words(output: bytes) -> str:
 # ---- files
 
 
-def write_atomically(path: str | Path, content: str | bytes, mode: int = 0o600) -> None:
-    """Replace `path` by `content` (text in UTF-8), whole or not at all, power cuts included; permission bits `mode`."""
+def write_atomically(path: str | Path, content: str | bytes, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace `path` by `content` (text in UTF-8), whole or not at all; permission bits `mode`.
+
+    Power cuts are included, unless what is not `durable` need not survive one: that does not wait for the disk.
+    """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
     with attempting(f"write {path}"):
-        _replace(path, data, mode)
+        _replace(path, data, mode, durable)
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
+def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), mode)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: str | Path) -> None:
@@ -234,7 +239,13 @@ def describe(error: Exception) -> str:
     attempts = [f"cannot {message}" for message in reversed(getattr(error, "__notes__", []))]
     paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
     remedy = ["free disk space"] if error.errno in (errno.ENOSPC, errno.EDQUOT) else []
-    return ": ".join([*attempts, *paths[-1:], error.strerror or str(error) or type(error).__name__, *remedy])
+    return ": ".join([*attempts, *paths[-1:], reason(error), *remedy])
+
+
+def reason(error: Exception) -> str:
+    """Why a system call or an exchange failed, in one line: the system's words, where there are any."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(words).split())
 
 
 def _place(error: Exception) -> str:

@@ -96,6 +96,7 @@ def networking(replication: Mapping[str, object] | None) -> str:
 
 
 def upstream(replication: Mapping[str, object]) -> primary.Primary:
+    """Where the parameter says that the primary is. Raises ConfigurationError."""
     return primary.parse(str(replication["primary-url"]))
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from slapos.recipe.erp5 import config, process
+from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 
 DONE = "done"
@@ -69,5 +69,4 @@ def load(path: str | Path) -> State:
 
 def save(path: str | Path, state: State) -> None:
     """Replace the state at `path`, whole or not at all."""
-    text = json.dumps(config.dashed(dataclasses.asdict(state)), indent=2, ensure_ascii=False)
-    process.write_atomically(path, text + "\n")
+    config.save(path, state)

@@ -124,14 +124,17 @@ def _after(first: bytes, pieces: Generator[bytes, None, None]) -> Generator[byte
 
 
 def as_json(status: int, content: dict) -> Response:
+    """An answer with `content` as its body."""
     return Response(json.dumps(content), status, mimetype="application/json")
 
 
 def refusal(status: int, sentence: str) -> Response:
+    """An answer that says in one sentence why there is no other one."""
     return as_json(status, {"error": sentence})
 
 
 def busy(error: Busy) -> Response:
+    """An answer that asks to come back later."""
     response = refusal(503, str(error))
     response.retry_after = RETRY_AFTER
     return response

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb import sql, sql_memory
 from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER, Config, Database, Replication
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.tls import files
 
 ADMINISTRATION = Account(ADMINISTRATOR, "localhost")
-RESERVED_DATABASES = frozenset(("mysql", "information_schema", "performance_schema", "sys", sql.MEMORY))
+RESERVED_DATABASES = frozenset(("mysql", "information_schema", "performance_schema", "sys", sql_memory.MEMORY))
 RESERVED_USERS = frozenset(("root", "mariadb.sys", "PUBLIC", ADMINISTRATOR, REPLICATION_USER))
 LOCAL, IPV4, IPV6 = "localhost", "%.%.%.%", "%:%"
 """Hosts as accounts name them: with skip_name_resolve each pattern matches addresses of one family only (FACTS 3)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 from urllib.parse import urlsplit
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
 from slapos.recipe.erp5.mariadb import decide, new_database, physical, physical_restore, primary, space, upgrade
 from slapos.recipe.erp5.mariadb.config import Config
@@ -63,11 +64,7 @@ def open_live(url: str, context: ssl.SSLContext | None) -> http.client.HTTPRespo
         return response
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        raise BackupError(f"cannot ask {where} for a live copy: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise BackupError(f"cannot ask {where} for a live copy: {process.reason(error)}") from error
 
 
 def _refusal(where: str, status: int, body: bytes) -> BackupError | Busy:
@@ -239,5 +236,5 @@ class _Frames:
         except (OSError, http.client.HTTPException) as error:
             received = space.size_text(self._size)
             raise BackupError(
-                f"the connection broke after {received} of the live copy: {_reason(error)}: try again"
+                f"the connection broke after {received} of the live copy: {process.reason(error)}: try again"
             ) from error

@@ -35,7 +35,7 @@ def install(config: Config, connection: Connection) -> None:
             f"mroonga is true, and this MariaDB has no {script} ({error.strerror}): set it to false, or install a"
             " release with Mroonga"
         ) from error
-    if active and functions(statements) <= _present(connection):
+    if active and functions(statements) <= sql.loaded_functions(connection):
         return
     with process.step("install Mroonga"), sql.unlogged(connection):
         sql.execute_script(connection, statements)
@@ -44,7 +44,3 @@ def install(config: Config, connection: Connection) -> None:
 def functions(statements: str) -> frozenset[str]:
     """The names of the functions that the text of `install.sql` creates."""
     return frozenset(_CREATED.findall(statements))
-
-
-def _present(connection: Connection) -> frozenset[str]:
-    return frozenset(str(name) for (name,) in sql.execute(connection, "SELECT name FROM mysql.func"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, ConfigurationError
-from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, sql, upgrade
+from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, sql, sql_replication, upgrade
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
 
@@ -63,7 +63,7 @@ def load(config: Config, folder: Path, execute: Callable[[Path], Facts]) -> Fact
             process.log(f"the dump is loaded without Mroonga: {error}")
         facts = execute(socket)
         # A dump is made for replicas: it makes its server one, of no primary yet.
-        sql.execute(connection, "RESET SLAVE ALL")
+        sql_replication.forget_primary(connection)
     if decide.series(facts.server_version) < decide.series(upgrade.server_version(config)):
         for mark in upgrade.MARKS:  # the next start finds none, and upgrades the system tables that were loaded
             (folder / mark).unlink(missing_ok=True)

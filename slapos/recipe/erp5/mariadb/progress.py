@@ -3,8 +3,6 @@
 
 import contextlib
 import dataclasses
-import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -96,9 +94,7 @@ def load(path: Path) -> State | None:
 
 def save(path: Path, state: State) -> None:
     """Replace the file, whole or not at all; it needs not survive a power cut, so nothing waits for the disk."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(shapes.dashed(dataclasses.asdict(state)), indent=1) + "\n", encoding="utf-8")
-    os.replace(new, path)
+    shapes.save(path, state, durable=False)
 
 
 class Progress:

@@ -8,7 +8,7 @@ from pymysql.connections import Connection
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import Busy, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import decide, sql
+from slapos.recipe.erp5.mariadb import decide, sql, sql_memory
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.decide import Item, Plan, World
 
@@ -20,13 +20,13 @@ def look(connection: Connection) -> World:
         accounts=sql.accounts(connection),
         database_grants=sql.database_grants(connection),
         global_grants=sql.global_grants(connection),
-        remembered=sql.remembered(connection),
+        remembered=sql_memory.remembered(connection),
     )
 
 
 def create_all(config: Config, connection: Connection) -> None:
     """Begin the memory of a new database, and create all that is requested. Raises ServerError."""
-    sql.begin_memory(connection, ())
+    sql_memory.begin_memory(connection, ())
     world = look(connection)
     carry_out(config, connection, decide.plan(decide.requested(config), world), world)
 
@@ -40,12 +40,12 @@ def provision(config: Config, connection: Connection, include_removed: bool = Fa
     if sql.is_replica(connection) or not sql.is_writable(connection):
         process.log("provision: nothing is created here: a replica gets databases and users from its primary")
         return
-    with sql.provisioning(connection) as held:
+    with sql_memory.provisioning(connection) as held:
         if not held:
             raise Busy("another provision is running on this server: wait for its end")
-        if not sql.has_memory(connection):
+        if not sql_memory.has_memory(connection):
             process.log("provision: this database was made by other means: what is requested now counts as known")
-            sql.begin_memory(connection, [item.key for item in items])
+            sql_memory.begin_memory(connection, [item.key for item in items])
         world = look(connection)
         plan = decide.plan(items, world, include_removed)
         _say_unknown(config, world)
@@ -75,10 +75,10 @@ def carry_out(config: Config, connection: Connection, plan: Plan, world: World) 
     """Create, and remember after each creation: who is interrupted between the two finds it existing, and remembers."""
     for item in plan.create:
         _create(config, connection, item, world)
-        sql.remember(connection, *item.key)
+        sql_memory.remember(connection, *item.key)
         process.log(f"step: provision: created {item}")
     for item in plan.remember:
-        sql.remember(connection, *item.key)
+        sql_memory.remember(connection, *item.key)
 
 
 def _create(config: Config, connection: Connection, item: Item, world: World) -> None:

@@ -3,8 +3,6 @@
 
 import contextlib
 import dataclasses
-import json
-import os
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -52,10 +50,8 @@ def load(path: Path, cls: type[T]) -> T:
 
 def save(path: Path, memory: Lag | Replicas) -> None:
     """Replace the file, whole or not at all. What cannot be written is known less well the next time, no more."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        new.write_text(json.dumps(shapes.dashed(dataclasses.asdict(memory)), indent=1) + "\n", encoding="utf-8")
-        os.replace(new, path)
+        shapes.save(path, memory, durable=False)
 
 
 def with_lag(before: Lag, seconds: int | None, now: datetime) -> Lag:

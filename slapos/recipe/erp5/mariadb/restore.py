@@ -10,7 +10,16 @@ from typing import IO
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, ConfigurationError, Error, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import create, dump_load, new_database, private_server, space, sql, swap
+from slapos.recipe.erp5.mariadb import (
+    create,
+    dump_load,
+    new_database,
+    private_server,
+    space,
+    sql,
+    sql_replication,
+    swap,
+)
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
 from slapos.recipe.erp5.mariadb.dump_load import Dump
@@ -123,7 +132,7 @@ def _complete(config: Config, dump: Dump, folder: Path) -> None:
     server = private_server.of(config, folder, init_sql=create.administrator_sql(config))
     with server as socket, sql.connect(config.defaults_file, socket) as connection:
         if expected:
-            sql.execute(connection, "SET GLOBAL gtid_binlog_state = %s", (expected,))
+            sql_replication.begin_binary_log(connection, expected)
         found = sql.variable(connection, "gtid_current_pos")
         if sorted(found.split(",")) != sorted(expected.split(",")) or sql.is_replica(connection):
             raise ServerError(

@@ -176,7 +176,7 @@ class Download:
                     self._response = self._continue()
                 piece = self._response.read(size)
             except (OSError, http.client.HTTPException) as error:
-                self._cut(_words(error))
+                self._cut(process.reason(error))
                 continue
             if piece or self.size is None:
                 self.done += len(piece)
@@ -227,7 +227,7 @@ class Download:
             if quiet:
                 raise
             raise Unreachable(
-                f"{self.source.where} does not answer ({_words(error)}): see whether it runs, and the network"
+                f"{self.source.where} does not answer ({process.reason(error)}): see whether it runs, and the network"
             ) from error
         self._check_status(response.status, quiet)
         return response
@@ -262,8 +262,3 @@ def _connection(source: Source, context: ssl.SSLContext | None) -> http.client.H
     if source.scheme == "https":
         return http.client.HTTPSConnection(source.host, source.port, timeout=TIMEOUT, context=context)
     return http.client.HTTPConnection(source.host, source.port, timeout=TIMEOUT)
-
-
-def _words(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())

@@ -19,8 +19,6 @@ CONNECT_TIMEOUT = 10
 """Seconds that making a connection may take; statements themselves are not limited."""
 TLS = "TLS"
 """What an account may require: an encrypted connection, with no certificate of the client's."""
-MEMORY = "slapos"
-"""The database in which `provisioned` remembers what was once created; it travels with backups and replication."""
 # What mariadb-install-db makes and the server needs; whatever else it made goes away at creation.
 _KEPT_ACCOUNTS = ("mariadb.sys", "root")
 # A wrong password, none for an account that logs in by another plugin, a locked account, and an expired password, which
@@ -308,62 +306,6 @@ def keep_only_own_accounts(connection: Connection, administrator: Account) -> No
     execute(connection, "ALTER USER 'root'@'localhost' IDENTIFIED VIA unix_socket")
 
 
-# ---- the memory of what was once created
-
-
-def has_memory(connection: Connection) -> bool:
-    """Whether the database knows what was once created in it (`begin_memory` was completed)."""
-    present = execute(
-        connection,
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'provisioned'",
-        (MEMORY,),
-    )
-    return bool(present) and bool(execute(connection, f"SELECT 1 FROM {MEMORY}.provisioned WHERE kind = 'memory'"))
-
-
-def begin_memory(connection: Connection, known: Sequence[tuple[str, str]]) -> None:
-    """Begin the memory with the (kind, name) pairs in `known`, all of them or none: an empty one would create them."""
-    execute(connection, f"CREATE DATABASE IF NOT EXISTS {MEMORY} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-    execute(
-        connection,
-        f"CREATE TABLE IF NOT EXISTS {MEMORY}.provisioned ("
-        " kind VARCHAR(16) NOT NULL, name VARCHAR(512) NOT NULL,"
-        " created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (kind, name)"
-        ") ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    )
-    execute(connection, "START TRANSACTION")
-    for kind, name in [*known, ("memory", "begun")]:
-        remember(connection, kind, name)
-    execute(connection, "COMMIT")
-
-
-def remember(connection: Connection, kind: str, name: str) -> None:
-    """Remember for good that `name` was created."""
-    execute(
-        connection,
-        f"INSERT INTO {MEMORY}.provisioned (kind, name) VALUES (%s, %s) ON DUPLICATE KEY UPDATE kind = kind",
-        (kind, name),
-    )
-
-
-def remembered(connection: Connection) -> frozenset[tuple[str, str]]:
-    """The (kind, name) pairs of what was once created."""
-    found = execute(connection, f"SELECT kind, name FROM {MEMORY}.provisioned WHERE kind <> 'memory'")
-    return frozenset((str(kind), str(name)) for kind, name in found)
-
-
-@contextlib.contextmanager
-def provisioning(connection: Connection) -> Iterator[bool]:
-    """Hold the server's own lock against a second provision at the same time; false when somebody else has it."""
-    held = execute(connection, "SELECT GET_LOCK('slapos_provision', 0)")[0][0] == 1
-    try:
-        yield held
-    finally:
-        if held:
-            with contextlib.suppress(ServerError):  # it ends with the connection anyway
-                execute(connection, "DO RELEASE_LOCK('slapos_provision')")
-
-
 # ---- engines, time zones
 
 
@@ -371,6 +313,11 @@ def has_mroonga(connection: Connection) -> bool:
     """Whether the storage engine Mroonga can be used now."""
     found = execute(connection, "SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'Mroonga'")
     return found == [("ACTIVE",)]
+
+
+def loaded_functions(connection: Connection) -> frozenset[str]:
+    """The names of the functions that come from libraries, such as Mroonga's."""
+    return frozenset(str(name) for (name,) in execute(connection, "SELECT name FROM mysql.func"))
 
 
 def execute_script(connection: Connection, script: str) -> None:

@@ -219,9 +219,18 @@ def set_position(connection: Connection, gtid: str) -> None:
     """Let the server have executed everything up to `gtid`, and nothing else; its binary logs begin anew."""
     sql.execute(connection, "RESET MASTER")
     if gtid:
-        # So that another replica, or a backup's, can begin here.
-        sql.execute(connection, "SET GLOBAL gtid_binlog_state = %s", (gtid,))
+        begin_binary_log(connection, gtid)
     sql.execute(connection, "SET GLOBAL gtid_slave_pos = %s", (gtid,))
+
+
+def begin_binary_log(connection: Connection, gtid: str) -> None:
+    """Let an empty binary log begin after `gtid`, so that a replica, or a backup's, can begin there."""
+    sql.execute(connection, "SET GLOBAL gtid_binlog_state = %s", (gtid,))
+
+
+def forget_primary(connection: Connection) -> None:
+    """Let the server be no replica, and forget relay logs and whatever else there was; not the settings of TLS."""
+    sql.execute(connection, "RESET SLAVE ALL")
 
 
 def disable_events(connection: Connection) -> None:
@@ -253,8 +262,7 @@ def change_primary(connection: Connection, primary: Primary, files: Files | None
         },
         "MASTER_SSL_VERIFY_SERVER_CERT": int(files is not None),
     }
-    # RESET forgets relay logs and whatever else an earlier primary has left.
-    sql.execute(connection, "RESET SLAVE ALL")
+    forget_primary(connection)
     _change(connection, values, ", MASTER_USE_GTID = slave_pos", primary.password)
 
 

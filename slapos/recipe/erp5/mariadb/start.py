@@ -89,8 +89,7 @@ def read_state(path: Path) -> Handled | None:
 
 def write_state(path: Path, handled: Handled) -> None:
     """Keep what this start dealt with for the next one."""
-    state = {key.replace("_", "-"): value for key, value in dataclasses.asdict(handled).items()}
-    process.write_atomically(path, json.dumps(state, indent=1))
+    shapes.save(path, handled)
 
 
 # ---- act

@@ -13,6 +13,7 @@ from typing import Any
 from caucase.client import CaucaseClient, CaucaseHTTPError
 from cryptography import x509
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import certificates, files, own, template
@@ -107,7 +108,7 @@ def asking(url: str, attempt: str) -> Iterator[None]:
     except CertificateError as error:
         raise CertificateError(f"{where} cannot be used: {error}") from error
     except (OSError, http.client.HTTPException) as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        said = process.reason(error)
         raise CertificateError(f"{where} does not answer ({said}), expected it to run and be reachable") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CertificateError(f"{where} answers with something that is not caucase's") from error

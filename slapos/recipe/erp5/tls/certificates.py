@@ -176,8 +176,9 @@ def common_name(certificate: x509.Certificate | x509.CertificateSigningRequest) 
 
 def is_revoked(certificate: x509.Certificate, lists: Iterable[x509.CertificateRevocationList]) -> bool:
     """Whether one of `lists`, of the certificate's issuer, has it."""
-    return any(
-        one.issuer == certificate.issuer
-        and one.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
-        for one in lists
-    )
+    return is_listed(certificate.serial_number, (one for one in lists if one.issuer == certificate.issuer))
+
+
+def is_listed(serial: int, lists: Iterable[x509.CertificateRevocationList]) -> bool:
+    """Whether one of `lists` has the certificate with this serial number."""
+    return any(one.get_revoked_certificate_by_serial_number(serial) is not None for one in lists)

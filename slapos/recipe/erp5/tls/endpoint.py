@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.tls import authority
 
@@ -29,9 +30,9 @@ class Endpoint:
         try:
             status, answer = self._exchange(method, path, content)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CertificateError(
-                f"the primary's endpoint {self.base} does not answer ({said}), expected it to run and be reachable"
+                f"the primary's endpoint {self.base} does not answer ({process.reason(error)}), expected it to run and "
+                "be reachable"
             ) from error
         try:
             decoded = json.loads(answer)
@@ -54,11 +55,3 @@ class Endpoint:
             connection.request(method, parts.path.rstrip("/") + path, content, headers)
             response = connection.getresponse()
             return response.status, authority.body_of(response)
-
-
-def unverified() -> ssl.SSLContext:
-    """For the one exchange before we know the primary's authority; what is learnt in it proves itself (proof.py)."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

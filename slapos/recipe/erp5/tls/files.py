@@ -68,6 +68,7 @@ class Files:
 
 
 def new_key() -> rsa.RSAPrivateKey:
+    """A private key, of the kind that all of our certificates have."""
     return rsa.generate_private_key(public_exponent=65537, key_size=KEY_SIZE)
 
 
@@ -84,6 +85,7 @@ def text(thing: x509.Certificate | x509.CertificateRevocationList | x509.Certifi
 
 
 def name(common_name: str) -> x509.Name:
+    """A subject, or an issuer, that is a common name alone."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 

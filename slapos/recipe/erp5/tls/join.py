@@ -19,7 +19,8 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.tls import authority, certificates, files, proof, template, waiting
 from slapos.recipe.erp5.tls.authority import Trust
-from slapos.recipe.erp5.tls.endpoint import Endpoint, unverified
+from slapos.recipe.erp5.tls.context import unverified
+from slapos.recipe.erp5.tls.endpoint import Endpoint
 from slapos.recipe.erp5.tls.files import Files
 
 _ANSWER = ("certificate", "ca", "crl", "caucased-url", "mac")
@@ -102,6 +103,7 @@ def _refreshed(config: Config, primary: Primary, clock: Callable[[], datetime]) 
 
 
 def _by_proof(config: Config, primary: Primary, clock: Callable[[], datetime]) -> None:
+    # We may not know the primary's authority yet; what is learnt here proves itself (proof.py).
     endpoint, key = Endpoint(primary.endpoint, unverified()), files.new_key()
     challenge = _challenge(endpoint)
     nonce, asked = secrets.token_hex(32), template.request(template.CLIENT, key)

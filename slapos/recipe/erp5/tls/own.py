@@ -9,6 +9,7 @@ from slapos.recipe.erp5.mariadb.primary import bracketed
 
 
 def folder(config: Config) -> Path:
+    """Where the authority keeps everything."""
     return config.path("srv", "caucased")
 
 

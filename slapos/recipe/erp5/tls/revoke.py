@@ -36,7 +36,7 @@ def revoke(config: Config, certificate: str) -> int:
     with process.step(f"revoke the certificate with serial number {serial}"):
         authority.revoke(config, serial)
     status = renew.one_at_a_time(config)
-    if not is_listed(config, serial):
+    if not certificates.is_listed(serial, join.read_trust(Files(config.tls)).lists):
         if status:
             return status
         raise CertificateError(f"{Files(config.tls).crl} does not list {serial}, expected it to: run this again")
@@ -60,12 +60,6 @@ def serial_number(certificate: str) -> int:
         raise ConfigurationError(
             f"{certificate} is neither a serial number nor a PEM file with a certificate: give one of the two"
         ) from error
-
-
-def is_listed(config: Config, serial: int) -> bool:
-    """Whether the revocation list that the servers read has it."""
-    lists = join.read_trust(Files(config.tls)).lists
-    return any(one.get_revoked_certificate_by_serial_number(serial) is not None for one in lists)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from slapos.recipe.erp5.mariadb import sql
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.tls import JOB, certificates, own
+from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.files import Files
 
 TIMEOUT = 4
@@ -197,10 +198,8 @@ def _look(who: str, look: Callable[[], str]) -> Shown:
 def _mariadb(config: Config) -> str:
     """Over its socket, where the administration account may always log in; certificates are the same everywhere."""
     limits = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = pymysql.connect(
-        read_default_file=str(config.defaults_file), unix_socket=str(config.socket), ssl=context, **limits
+        read_default_file=str(config.defaults_file), unix_socket=str(config.socket), ssl=unverified(), **limits
     )
     with connection:
         peer = connection._sock
