@@ -71,3 +71,11 @@ def test_a_table_that_is_not_named_is_known_of():
 )
 def test_completed(said, completed):
     assert tablespaces.is_completed(said) is completed
+
+
+def test_what_is_complained_of_is_told_without_what_was_copied():
+    copied = b"[00] 2026-11-24 23:36:22 aria table file ./mysql/error.MAD is copied successfully.\n"
+    fatal = b"[00] FATAL ERROR: 2026-11-24 23:36:22 failed to execute query BACKUP LOCK `a`.`b`: Server has gone away"
+    innodb = b"2026-11-24 23:36:22 0 [ERROR] InnoDB: cannot read"
+    assert tablespaces.complaint(copied + innodb + b"\n" + copied + fatal + b"\n") == innodb + b"\n" + fatal
+    assert tablespaces.complaint(copied) == copied

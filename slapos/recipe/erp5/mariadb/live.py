@@ -21,7 +21,7 @@ from typing import IO, TypeVar
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Error
-from slapos.recipe.erp5.mariadb import making, physical, rate, space, sql
+from slapos.recipe.erp5.mariadb import making, physical, rate, space, sql, tablespaces
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
 
@@ -150,7 +150,7 @@ def _copy(config: Config) -> Generator[bytes, None, _Copied]:
                 raise
         said = making.content(words)
     if code != 0:
-        raise BackupError(str(process.failure(command, physical.ATTEMPT, code, said)))
+        raise BackupError(str(process.failure(command, physical.ATTEMPT, code, tablespaces.complaint(said))))
     physical.check_completed(said)
     return _Copied(size, inspector.finish(), said)
 

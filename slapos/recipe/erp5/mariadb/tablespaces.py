@@ -13,6 +13,8 @@ from slapos.recipe.erp5.mariadb.xbstream import is_table
 _LEFT_OUT = re.compile(rb"We assume the\s.*?ignore the \S+ (?:\./)?(\S.*?)(?:\.ibd)?\s*$", re.MULTILINE)
 _ANY_LEFT_OUT = re.compile(rb"We assume the\s")
 _COMPLETED = b"completed OK!"
+# "[00] FATAL ERROR: 2026-11-24 23:36:22 failed to execute query ...", "2026-11-24 23:36:22 0 [ERROR] InnoDB: ..."
+_COMPLAINT = re.compile(rb"^.*\berror(?:\]|:).*$", re.MULTILINE | re.IGNORECASE)
 
 
 def left_out(said: bytes) -> tuple[frozenset[str], bool]:
@@ -25,6 +27,11 @@ def left_out(said: bytes) -> tuple[frozenset[str], bool]:
 def is_completed(said: bytes) -> bool:
     """Whether mariadb-backup's last line says that it succeeded."""
     return said.rstrip().endswith(_COMPLETED)
+
+
+def complaint(said: bytes) -> bytes:
+    """What mariadb-backup complained of, without all the files that it had copied; all that it said when of nothing."""
+    return b"\n".join(_COMPLAINT.findall(said)) or said
 
 
 def missing(
