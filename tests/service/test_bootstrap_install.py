@@ -116,6 +116,14 @@ def test_a_parameter_that_is_gone_makes_an_empty_database(replica, site):
     assert not replica.state_file.exists()
 
 
+def test_an_address_that_is_none_is_waited_over_like_others(replica):
+    replica.ask_for("http://a..b/x/")
+    program = replica.start()
+    program.wait_for("error: unexpected UnicodeError at source.py:", 2)
+    assert program.end() == 128 + signal.SIGTERM, program.log.read_text()
+    replica.assert_nothing_is_left()
+
+
 def test_without_replication_it_is_an_empty_database(replica):
     program = replica.start()
     program.wait()

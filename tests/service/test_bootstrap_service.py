@@ -79,6 +79,9 @@ def test_killed_and_started_again_it_becomes_a_replica(source, site, make_partit
     replica.run()
     note = bootstrap_note.load(there.data_directory)
     assert note is not None and note.method == method
+    steps = ("step: replicate from ", "step: on_creation", " is complete already")
+    said = replica.log()
+    assert sorted(steps, key=said.rindex) == list(steps), said
     number = servers.query(here, "SELECT MAX(a) FROM erp5.t")[0][0] + 1
     servers.query(here, "INSERT INTO erp5.t VALUES (%s)", number)
     wait_for(lambda: rows(there) == rows(here), "the primary's rows")

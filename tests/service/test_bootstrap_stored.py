@@ -8,7 +8,7 @@ import os
 import pytest
 
 from slapos.recipe.erp5.errors import BackupError, Unreachable
-from slapos.recipe.erp5.mariadb import manifest, source, space
+from slapos.recipe.erp5.mariadb import manifest, new_database, source, space
 from tests.service.backup_fixtures import TOKEN, empty_data, new_partition
 from tests.service.bootstrap_fixtures import GONE, primary, replica, site
 
@@ -245,8 +245,8 @@ def test_a_position_that_is_gone_is_refused_before_anything_is_fetched(primary, 
 
 
 def test_a_disk_without_room_is_not_begun_with(site, replica, monkeypatch):
-    monkeypatch.setattr(space, "free", lambda folder: 1000)
+    monkeypatch.setattr(space, "free", lambda folder: new_database.RESERVE)
     said = refusal(site, replica)
-    assert said.startswith(f"1000 bytes are free in {replica.config.path('srv')}, the backup unpacks to ")
-    assert said.endswith(": free disk space")
+    assert said.startswith(f"256.0 MiB are free in {replica.config.path('srv')}, the backup unpacks to ")
+    assert said.endswith(", and a database takes 256.0 MiB besides: free disk space")
     assert [name for name, _, _ in site.requests] == ["manifest.json"]

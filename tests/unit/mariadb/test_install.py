@@ -3,12 +3,13 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5.errors import ConfigurationError, Unreachable
-from slapos.recipe.erp5.mariadb import bootstrap, install, new_database, progress
+from slapos.recipe.erp5.errors import ConfigurationError, ServerError, Unreachable
+from slapos.recipe.erp5.mariadb import bootstrap, create, install, new_database, progress
 from slapos.recipe.erp5.mariadb.config import Replication
 from tests.unit.mariadb import partition
 
@@ -23,8 +24,11 @@ class World:
         self.path, self.directory = self.config.path("etc", "mariadb.json"), self.config.path("srv", "mariadb.new")
         self.made, self.pauses, self.after = [], [], []
         monkeypatch.setattr(bootstrap, "make", self.make)
+        monkeypatch.setattr(create, "create", self.create)
         monkeypatch.setattr(new_database, "initialise", lambda config, folder: self.made.append("empty"))
         self.failures: list[Exception] = []
+        self.later_failures: list[Exception] = []
+        self.stages: list[str] = []
 
     def write(self, bootstrap_url=None):
         replication = None
@@ -39,6 +43,12 @@ class World:
         if self.failures:
             raise self.failures.pop(0)
         self.made.append(config.replication.bootstrap_url)
+
+    def create(self, config, directory):
+        assert directory.exists()
+        self.stages.append(progress.load(self.config.bootstrap_state).stage)
+        if self.later_failures:
+            raise self.later_failures.pop(0)
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
@@ -125,8 +135,22 @@ def test_a_file_that_was_never_good_ends_it(world):
         world.install()
 
 
-def test_a_failure_that_nobody_foresaw_ends_it(world):
+def test_a_failure_that_nobody_foresaw_is_one_like_others(world, capsys):
     world.write("http://10.0.0.1/x/")
-    world.failures = [ZeroDivisionError()]
-    with pytest.raises(ZeroDivisionError):
-        world.install()
+    world.failures = [UnicodeError("secret")]
+    world.install()
+    assert world.pauses == [5]
+    assert re.fullmatch(r"error: unexpected UnicodeError at install.py:\d+, expected none: report it", lines(capsys)[0])
+
+
+def test_a_replica_that_cannot_be_completed_is_tried_again_after_a_pause(world, capsys):
+    world.write("http://10.0.0.1/x/")
+    world.later_failures = [ServerError("no server"), ServerError("no server")]
+    there = []
+    world.after = [lambda: there.append(world.directory.exists())] * 2
+    world.install()
+    assert (world.pauses, there) == ([5, 10], [False, False])
+    assert world.stages == ["complete the replica"] * 3
+    assert lines(capsys)[0] == "error: no server"
+    state = progress.load(world.config.bootstrap_state)
+    assert state is not None and (state.stage, state.attempts, state.error) == ("complete", 3, "")

@@ -11,6 +11,8 @@ from slapos.recipe.erp5 import process
 
 BOOTSTRAP = "slapos.bootstrap.json"
 """In the data directory, so that it is always about that very directory."""
+MASTER_INFO = "master.info"
+"""The file of MariaDB's own with which a data directory is a replica's."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import bootstrap_note, decide, mroonga, private_server, provision, replica, sql
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
@@ -16,6 +17,19 @@ def administrator_sql(config: Config) -> str:
     return sql.administrator_statements(decide.ADMINISTRATION, hashed)
 
 
+def on_creation(config: Config, data_directory: Path) -> None:
+    """Complete the new database in `data_directory`, unless it is a replica's, which mariadb-install has completed.
+
+    Raises ConfigurationError, ServerError.
+    """
+    note = bootstrap_note.load(data_directory)
+    if note is None or not (data_directory / bootstrap_note.MASTER_INFO).exists():
+        create(config, data_directory)
+        return
+    primary = replica.source(config, note)
+    process.log(f"this replica of {primary.address} is complete already")
+
+
 def create(config: Config, data_directory: Path) -> None:
     """Complete the new database in `data_directory`: a primary's, or a replica's, which has a note of its making.
 
@@ -23,6 +37,11 @@ def create(config: Config, data_directory: Path) -> None:
     """
     note = bootstrap_note.load(data_directory)
     if note is None:
+        if config.replication:
+            raise ConfigurationError(
+                "this database was begun as a primary's, and the parameter replication asks for a replica now: the"
+                " creation begins again as one"
+            )
         create_primary(config, data_directory)
         return
     with process.step("start a private server, and make the administration account"):
@@ -56,4 +75,4 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="etc/mariadb.json")
     parser.add_argument("--data-directory", required=True, type=Path, help="the new database")
     arguments = parser.parse_args()
-    return process.program(lambda: create(configuration.load(arguments.config), arguments.data_directory))
+    return process.program(lambda: on_creation(configuration.load(arguments.config), arguments.data_directory))

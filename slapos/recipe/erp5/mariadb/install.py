@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.errors import ConfigurationError, Error
-from slapos.recipe.erp5.mariadb import bootstrap, new_database
+from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.mariadb import bootstrap, create, new_database
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.bootstrap import Outside
 from slapos.recipe.erp5.mariadb.config import Config
@@ -26,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 def install(
     path: Path, directory: Path, outside: Callable[[], Outside], sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Make the new database `directory` as the partition's JSON file `path` says at each attempt.
+    """Make the new database `directory` as the partition's JSON file `path` says at each attempt; a replica's complete.
 
     `outside` is called at each attempt, for a replica alone. Raises ConfigurationError for a file that cannot be used
     from the beginning, and whatever the making of an empty database does.
@@ -39,10 +39,14 @@ def install(
         progress.attempt()
         try:
             bootstrap.make(config, directory, progress, outside())
+            # Here and not in on_creation: there a failure ends the service, and all begins again at once.
+            progress.begin("complete the replica")
+            create.create(config, directory)
             progress.complete()
             return
-        except (Error, OSError) as error:
+        except Exception as error:  # whatever it is, ending would bring the same again, and sooner
             sentence = process.describe(error)
+        bootstrap.discard(directory)
         process.log(f"error: {sentence}")
         process.log(f"the next attempt is in {pause:g} s; what {path} says by then counts")
         progress.failed(sentence)

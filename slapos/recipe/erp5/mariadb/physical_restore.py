@@ -14,7 +14,7 @@ from typing import IO
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import dump_file, making, manifest, physical, space, tablespaces
+from slapos.recipe.erp5.mariadb import dump_file, making, manifest, new_database, physical, space, tablespaces
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
@@ -82,10 +82,11 @@ def check(entries: Iterable[Entry]) -> None:
 
 def _check_space(chain: tuple[Link, ...], directory: Path) -> None:
     needed, free = sum(_plain_size(link.entry) for link in chain), space.free(directory.parent)
-    if free < needed:
+    if free < needed + new_database.RESERVE:
         raise BackupError(
             f"{space.size_text(free)} are free in {directory.parent}, the backup unpacks to "
-            f"{space.size_text(needed)}: free disk space"
+            f"{space.size_text(needed)}, and a database takes {space.size_text(new_database.RESERVE)} besides: free "
+            "disk space"
         )
 
 

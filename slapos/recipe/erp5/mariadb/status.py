@@ -16,6 +16,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
+from slapos.recipe.erp5.mariadb.bootstrap_note import MASTER_INFO
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 from slapos.recipe.erp5.mariadb.decide import SILENT
 from slapos.recipe.erp5.mariadb.store import Store
@@ -153,7 +154,7 @@ def _ask_as_replica(config: Config, host: str, context: ssl.SSLContext | None) -
 
 def is_replica(config: Config) -> bool:
     """Whether the database, whose server need not run, is configured to replicate: exactly then it has this file."""
-    return (config.data_directory / "master.info").exists()
+    return (config.data_directory / MASTER_INFO).exists()
 
 
 def _address(config: Config, host: str) -> str:
