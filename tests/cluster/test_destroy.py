@@ -13,4 +13,4 @@ def test_nothing_is_left(node, first):
     node.destroy(instance)
     eventually(lambda: not instance.processes(), "no process of the destroyed instance")
     assert list(instance.path.iterdir()) == []
-    connect(first.published["replication-primary-url"]).close()
+    connect(first.published["database-list"][0]).close()
