@@ -26,7 +26,7 @@ from tests.service import servers
 ROOT = Path(__file__).parents[2]
 PARTS = Path(os.environ["ERP5_RELEASE"], "parts")
 TOKEN = "Kx3-test_token-9QzW"
-DEADLINE = 60
+DEADLINE = 120
 """Seconds after which something that should have happened has not."""
 
 
