@@ -3,7 +3,6 @@
 
 import re
 import secrets
-import string
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.passwords import make_password
 
-ALPHABET = string.ascii_letters + string.digits
 HIGHEST_SERVER_ID = 2**32 - 1
 
 
@@ -62,11 +61,6 @@ def load(storage: Path) -> str | None:
         return storage.read_bytes().decode()
     except FileNotFoundError:
         return None
-
-
-def make_password(length: int) -> str:
-    """Return random letters and digits, which need no quoting anywhere."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
 def make_server_id() -> str:

@@ -11,8 +11,9 @@ from urllib.parse import quote
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.buildout.keep import make_password
 from slapos.recipe.erp5.mariadb import decide
+from slapos.recipe.erp5.mariadb.primary import bracketed
+from slapos.recipe.erp5.passwords import make_password
 
 Account = dict[str, Any]
 """A complete entry: {"name": str, "user": str, "password": str, "with-process-privilege": bool}."""
@@ -107,9 +108,8 @@ def urls(entries: list[Account], ip: str, port: int | str) -> list[str]:
 
 def url(entry: Account, ip: str, port: int | str) -> str:
     """`mysql://user:password@ip:port/name`, each part percent-encoded, an IPv6 address in brackets."""
-    host = f"[{ip}]" if ":" in ip else ip
     user, password, name = (quote(entry[key], safe="") for key in ("user", "password", "name"))
-    return f"mysql://{user}:{password}@{host}:{port}/{name}"
+    return f"mysql://{user}:{password}@{bracketed(ip)}:{port}/{name}"
 
 
 def check(entries: list[Account]) -> None:

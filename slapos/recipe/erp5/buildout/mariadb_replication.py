@@ -10,10 +10,10 @@ from typing import Any
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.buildout import keep
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import primary, source
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER
+from slapos.recipe.erp5.passwords import make_password
 
 PASSWORD_LENGTH = 32
 
@@ -87,7 +87,7 @@ def password(replication: Mapping[str, object] | None, before: Origin) -> str:
     """The replication password of a database that does not exist yet: a replica's is upstream's, and nobody else's."""
     if replication:
         return upstream(replication).password
-    return keep.make_password(PASSWORD_LENGTH) if before.replica else ""
+    return make_password(PASSWORD_LENGTH) if before.replica else ""
 
 
 def networking(replication: Mapping[str, object] | None) -> str:

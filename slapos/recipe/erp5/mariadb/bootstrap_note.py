@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the making of a replica leaves in its data directory: how it was made, and where from."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5 import process
 
 BOOTSTRAP = "slapos.bootstrap.json"
 """In the data directory, so that it is always about that very directory."""
@@ -41,5 +38,4 @@ def load(data_directory: Path) -> Bootstrap | None:
 
 def save(data_directory: Path, bootstrap: Bootstrap) -> None:
     """Note it. Raises OSError."""
-    content = json.dumps(shapes.dashed(dataclasses.asdict(bootstrap)), indent=1)
-    process.write_atomically(data_directory / BOOTSTRAP, content + "\n")
+    shapes.save(data_directory / BOOTSTRAP, bootstrap)

@@ -7,8 +7,6 @@ Each can be run again after it was killed at any moment.
 
 import argparse
 import json
-import secrets
-import string
 import sys
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.mariadb.sql_replication import Source
+from slapos.recipe.erp5.passwords import make_password
 
 LENGTH = 32
 TIMEOUT = 10
@@ -48,7 +47,7 @@ def rotate(config: Config, json_file: Path) -> None:
         accounts = _accounts_of_primary(connection, "--rotate")
         if not pending(config).exists():
             _refuse_unfinished(connection, accounts)
-            process.write_atomically(pending(config), make_password())
+            process.write_atomically(pending(config), make_password(LENGTH))
         new, old = pending(config).read_text(encoding="utf-8"), config.secrets.replication_password
         hashes = tuple(dict.fromkeys(map(sql.password_hash, (new, old))))
         with process.step("accept the new password beside the old one"):
@@ -64,11 +63,6 @@ def rotate(config: Config, json_file: Path) -> None:
         "replication-primary-url with it; give that to bin/mariadb-replication-password --set on each replica, and run "
         "this with --finish when all of them have it"
     )
-
-
-def make_password() -> str:
-    """Random letters and digits, which need no quoting anywhere."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(LENGTH))
 
 
 def finish(config: Config) -> None:

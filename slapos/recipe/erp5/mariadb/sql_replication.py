@@ -14,7 +14,7 @@ from pymysql.constants import COMMAND
 
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import gtid, sql
-from slapos.recipe.erp5.mariadb.primary import Primary
+from slapos.recipe.erp5.mariadb.primary import Primary, bracketed
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
@@ -186,7 +186,7 @@ class Source:
 
     @property
     def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 def sources(connection: Connection) -> tuple[Source, ...]:

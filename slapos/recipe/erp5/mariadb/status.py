@@ -19,6 +19,7 @@ from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space,
 from slapos.recipe.erp5.mariadb.bootstrap_note import MASTER_INFO
 from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
 from slapos.recipe.erp5.mariadb.decide import SILENT
+from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.mariadb.store import Store
 from slapos.recipe.erp5.tls.context import anonymous_context
 from slapos.recipe.erp5.tls.files import Files
@@ -158,7 +159,7 @@ def is_replica(config: Config) -> bool:
 
 
 def _address(config: Config, host: str) -> str:
-    return f"[{host}]:{config.network.port}" if ":" in host else f"{host}:{config.network.port}"
+    return f"{bracketed(host)}:{config.network.port}"
 
 
 def last_line(partition: Path, mark: str) -> str:

@@ -23,8 +23,6 @@ ALARM_UNDER = 1 / 4
 SMALLEST_KEY, LARGEST_KEY = 2048, 8192
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
 
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
-
 
 @dataclass(frozen=True)
 class Pair:

@@ -26,10 +26,6 @@ from slapos.recipe.erp5.tls.files import Files
 _ANSWER = ("certificate", "ca", "crl", "caucased-url", "mac")
 
 
-class ExternalAuthority(CertificateError):
-    """The primary says that its certificates come from an authority where it cannot sign."""
-
-
 class Pending(CertificateError):
     """A request waits until somebody approves it by hand: nothing is wrong, try again later."""
 
@@ -134,7 +130,7 @@ def _refusal(endpoint: Endpoint, status: int, answer: dict[str, Any]) -> Certifi
     # Not proved to be the primary's: short, one line, and only said.
     said = " ".join(str(answer.get("error", "it gave no reason")).split())[:300]
     if status == 409:
-        return ExternalAuthority(f"the primary's endpoint {endpoint.base} gives no certificates: {said}")
+        return CertificateError(f"the primary's endpoint {endpoint.base} gives no certificates: {said}")
     if status == 403:
         return CertificateError(
             f"the primary's endpoint {endpoint.base} refuses our proof ({said}), expected it to know the password of "
