@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Writes the files of an xbstream as it comes, as `mbstream -x` would, and refuses what that passes over."""
 
+import contextlib
 import os
 import struct
 import zlib
@@ -94,7 +95,8 @@ class Files(Listener):
         file.position, file.holes = offset, False  # what is written again may be zeros over something else
 
     def rename(self, name: str, new: str) -> None:
-        os.rename(self.folder / name, self._place(new))
+        with _nothing_there(new):
+            os.rename(self.folder / name, self._place(new))
 
     def remove(self, name: str) -> None:
         os.unlink(self.folder / name)
@@ -122,8 +124,9 @@ class Files(Listener):
                 os.close(oldest.descriptor)
             file = self._under_way.get(name)
             if file is None:
-                path = self._place(name)
-                file = self._under_way[name] = _File(path, os.open(path, _NEW, 0o600))
+                with _nothing_there(name):
+                    path = self._place(name)
+                    file = self._under_way[name] = _File(path, os.open(path, _NEW, 0o600))
                 file.holes = None if name.endswith(".ibd") else False
             else:
                 file.descriptor = os.open(file.path, _AGAIN)
@@ -137,6 +140,15 @@ class Files(Listener):
             os.mkdir(self._place(folder), 0o700)
             self._folders.add(folder)
         return self.folder / name
+
+
+@contextlib.contextmanager
+def _nothing_there(name: str) -> Iterator[None]:
+    """Raises BackupError where a folder, a link or another file has the name of a new one, or of one of its folders."""
+    try:
+        yield
+    except (FileExistsError, IsADirectoryError) as error:
+        raise BackupError(f"the stream has {name}, and something else is in its place: it is damaged") from error
 
 
 def _write(file: _File, data: memoryview) -> None:
