@@ -223,8 +223,8 @@ def test_a_newer_series_is_refused_before_much_of_it_was_read(site, replica, by_
     newer = re.sub(rb"Server version\t10\.11\.\S+", b"Server version\t11.4.2-MariaDB", by_hand, count=1)
     (site.folder / "mine.sql").write_bytes(newer)
     assert re.fullmatch(
-        r"mine\.sql was dumped by MariaDB 11\.4\.2-MariaDB and this is 10\.11\.\S+: restore it with a release that has"
-        " that version or a newer one",
+        r"mine\.sql is of MariaDB 11\.4\.2-MariaDB and this is 10\.11\.\S+, which cannot read it: install a release"
+        " with that version or a newer one",
         refusal(replica, f"{site.url}mine.sql"),
     )
 

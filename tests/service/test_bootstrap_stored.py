@@ -227,8 +227,8 @@ def test_a_newer_series_is_refused_by_name(primary, site, replica):
         " is 10.11."
     )
     assert said.endswith(
-        ": install a release with that version or a newer one: make a new backup there, or give another"
-        " replication.bootstrap-url"
+        ", which cannot read it: install a release with that version or a newer one: make a new backup there, or"
+        " give another replication.bootstrap-url"
     )
     assert not list(ours.folder.glob("srv/mariadb*"))
 

@@ -113,7 +113,8 @@ def test_a_newer_server_s_backups_are_refused():
     decided = plan(world(given, primary_version=newer))
     name = CHAIN[2].name
     reasons = [
-        f"{way} is of MariaDB {newer} and this is {OURS}: install a release with that version or a newer one"
+        f"{way} is of MariaDB {newer} and this is {OURS}, which cannot read it: install a release with that"
+        " version or a newer one"
         for way in ("live physical", f"stored physical {name}", f"dump {DUMPS[1].name}")
     ]
     assert decided == bootstrap_decide.Plan(

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import live, live_receive
+from slapos.recipe.erp5.mariadb import live, live_receive, upgrade
 from slapos.recipe.erp5.mariadb.live import LENGTH, STILL_HERE
 from tests.unit.mariadb import partition
 
@@ -24,7 +24,7 @@ def frame(content: bytes) -> bytes:
 
 def refused(stream, tmp_path, monkeypatch, ours: str = "10.11.19-MariaDB") -> str:
     """The sentence with which a stream is refused before anything is made of it."""
-    monkeypatch.setattr(live_receive.upgrade, "server_version", lambda config: ours)
+    monkeypatch.setattr(upgrade, "server_version", lambda config: ours)
     config = partition.config(tmp_path / "p")
     source = io.BytesIO(stream) if isinstance(stream, bytes) else stream
     with pytest.raises(BackupError) as caught:

@@ -97,8 +97,8 @@ def _obstacle(way: Way, world: World) -> str:
     """Why a way cannot work; empty when nothing is known against it."""
     ours, words = world.our_version, world.refused.get(way.gtid or "") if way.gtid is not None else None
     theirs = way.entries[-1].server_version if way.entries else world.primary_version if way.method == LIVE else ""
-    if theirs and decide.series(theirs) > decide.series(ours):
-        return f"{way} is of MariaDB {theirs} and this is {ours}: install a release with that version or a newer one"
+    if newer := decide.too_new(str(way), theirs, ours):
+        return newer
     if way.method in (LIVE, PHYSICAL) and decide.series(theirs) != decide.series(ours):
         return f"{way} is of MariaDB {theirs}, which this {ours} cannot take as it is: make the replica of a dump"
     if words and way.method == LOGS:

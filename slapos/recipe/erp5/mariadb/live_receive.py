@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import decide, new_database, physical, physical_restore, primary, space, upgrade
+from slapos.recipe.erp5.mariadb import new_database, physical, physical_restore, primary, space
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.live import FORMAT, LARGEST, LENGTH, STILL_HERE
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
@@ -96,7 +96,7 @@ def receive(config: Config, stream: Stream, directory: Path, progress: Callable[
     """
     frames = _Frames(stream)
     head = _head(frames)
-    _check_version(config, head.server_version)
+    new_database.check_version(config, "the live copy", head.server_version)
     limit = _check_space(head, directory.parent)
     with physical_restore.new_directory(directory):
         feed = _Feed(frames, head, limit, progress)
@@ -135,15 +135,6 @@ def _json(content: bytes | memoryview) -> dict:
     if not isinstance(values, dict):
         raise BackupError("what comes is no live copy: is this our sender?")
     return values
-
-
-def _check_version(config: Config, theirs: str) -> None:
-    ours = upgrade.server_version(config)
-    if decide.series(theirs) > decide.series(ours):
-        raise BackupError(
-            f"the live copy is of MariaDB {theirs} and this is {ours}, which cannot read it: install a release with"
-            " that version or a newer one"
-        )
 
 
 def _check_space(head: _Head, folder: Path) -> int:

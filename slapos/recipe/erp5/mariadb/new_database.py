@@ -70,11 +70,7 @@ def load(config: Config, folder: Path, execute: Callable[[Path], Facts]) -> Fact
     return facts
 
 
-def check_version(config: Config, name: str | Path, theirs: str) -> None:
-    """Raise BackupError when the dump `name` is from a newer series of MariaDB than ours."""
-    ours = upgrade.server_version(config)
-    if decide.series(theirs) > decide.series(ours):
-        raise BackupError(
-            f"{name} was dumped by MariaDB {theirs} and this is {ours}: restore it with a release that has that"
-            " version or a newer one"
-        )
+def check_version(config: Config, what: str, theirs: str) -> None:
+    """Raise BackupError when `what`, of which a database is to be made, is of a newer series of MariaDB than ours."""
+    if newer := decide.too_new(what, theirs, upgrade.server_version(config)):
+        raise BackupError(newer)
