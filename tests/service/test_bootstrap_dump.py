@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import manifest, source, space
+from slapos.recipe.erp5.mariadb import manifest, new_database, source, space
 from tests.service.backup_fixtures import PARTS, TOKEN, empty_data, new_partition
 from tests.service.bootstrap_fixtures import GONE, primary, replica, site
 
@@ -181,10 +181,10 @@ def test_a_position_ahead_of_the_primary_is_refused(primary, site, replica, by_h
 
 
 def test_a_disk_without_room_is_not_begun_with(primary, site, replica, monkeypatch):
-    monkeypatch.setattr(space, "free", lambda folder: 256 << 20)
+    monkeypatch.setattr(space, "free", lambda folder: new_database.reserve(replica.config))
     assert refusal(replica, site.url + "#dump") == (
-        f"256.0 MiB are free in {replica.config.path('srv')}, {primary.dump.name} has"
-        f" {space.size_text(primary.dump.size)} compressed, and a database takes 256.0 MiB besides: free disk space"
+        f"168.0 MiB are free in {replica.config.path('srv')}, {primary.dump.name} has"
+        f" {space.size_text(primary.dump.size)} compressed, and a database takes 168.0 MiB besides: free disk space"
     )
 
 

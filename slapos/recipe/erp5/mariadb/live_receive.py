@@ -97,7 +97,7 @@ def receive(config: Config, stream: Stream, directory: Path, progress: Callable[
     frames = _Frames(stream)
     head = _head(frames)
     new_database.check_version(config, "the live copy", head.server_version)
-    limit = _check_space(head, directory.parent)
+    limit = _check_space(head, directory.parent, new_database.reserve(config))
     with physical_restore.new_directory(directory):
         feed = _Feed(frames, head, limit, progress)
         contents = physical_restore.unpack(config, f"the live copy of {head.instance}", directory, feed)
@@ -137,15 +137,15 @@ def _json(content: bytes | memoryview) -> dict:
     return values
 
 
-def _check_space(head: _Head, folder: Path) -> int:
+def _check_space(head: _Head, folder: Path, reserve: int) -> int:
     """How many bytes may come. Raises BackupError when the tables alone are more."""
     free = space.free(folder)
-    limit = free - new_database.RESERVE
+    limit = free - reserve
     if limit < head.tables_size:
         raise BackupError(
             f"{space.size_text(free)} are free in {folder}, the tables of {head.instance} take "
-            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(new_database.RESERVE)} "
-            "besides: free disk space"
+            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(reserve)} besides: "
+            "free disk space"
         )
     return limit
 

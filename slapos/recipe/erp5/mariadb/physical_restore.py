@@ -48,7 +48,7 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     """
     chain = tuple(links)
     check([link.entry for link in chain])
-    _check_space(chain, directory)
+    _check_space(chain, directory, new_database.reserve(config))
     added = directory.with_name(directory.name + ADDED)
     with new_directory(directory):
         try:
@@ -80,13 +80,12 @@ def check(entries: Iterable[Entry]) -> None:
         raise BackupError("there is no backup to restore: make one")
 
 
-def _check_space(chain: tuple[Link, ...], directory: Path) -> None:
+def _check_space(chain: tuple[Link, ...], directory: Path, reserve: int) -> None:
     needed, free = sum(_plain_size(link.entry) for link in chain), space.free(directory.parent)
-    if free < needed + new_database.RESERVE:
+    if free < needed + reserve:
         raise BackupError(
             f"{space.size_text(free)} are free in {directory.parent}, the backup unpacks to "
-            f"{space.size_text(needed)}, and a database takes {space.size_text(new_database.RESERVE)} besides: free "
-            "disk space"
+            f"{space.size_text(needed)}, and a database takes {space.size_text(reserve)} besides: free disk space"
         )
 
 
