@@ -144,6 +144,8 @@ def _feeding(feed: Callable[[IO[bytes]], Contents], files: IO[bytes]) -> Content
         contents = feed(files)
         files.close()
     except BrokenPipeError:
+        with contextlib.suppress(BrokenPipeError):  # of what is still buffered: else leaving the process would raise it
+            files.close()
         return None
     return contents
 
