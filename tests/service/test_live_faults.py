@@ -243,7 +243,7 @@ def test_a_disk_that_is_too_small(sender, target, monkeypatch):
     with pytest.raises(BackupError) as caught:
         receive(sender, target)
     assert re.fullmatch(
-        rf"1.0 MiB are free in {target.folder}/srv, the tables of test take [\d.]+ MiB, and a database takes 256.0 MiB "
+        rf"1.0 MiB are free in {target.folder}/srv, the tables of test take [\d.]+ MiB, and a database takes 168.0 MiB "
         "besides: free disk space",
         str(caught.value),
     )
@@ -294,7 +294,7 @@ def test_more_than_there_is_room_for(recorded, target, monkeypatch):
     end = 4 + LENGTH.unpack(recorded[:4])[0]
     head = json.dumps(json.loads(recorded[4:end]) | {"tables-size": 2048}).encode()
     room = 1 << 20
-    monkeypatch.setattr(live_receive.space, "free", lambda folder: new_database.RESERVE + room)
+    monkeypatch.setattr(live_receive.space, "free", lambda folder: new_database.reserve(target.config) + room)
     source = io.BytesIO(LENGTH.pack(len(head)) + head + recorded[end:])
     assert len(recorded) > 4 * room
     assert take(target, source) == (

@@ -371,7 +371,7 @@ def test_a_disk_without_room_is_not_begun_with(stored):
     full = dataclasses.replace(listed(stored[0])[0], physical=huge)
     assert re.fullmatch(
         rf"[0-9.]+ [MG]iB are free in {stored[1].folder}/srv, the backup unpacks to 1073741824.0 GiB, "
-        "and a database takes 256.0 MiB besides: free disk space",
+        "and a database takes 168.0 MiB besides: free disk space",
         refusal(stored, (full,)),
     )
 

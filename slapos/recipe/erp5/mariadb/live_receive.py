@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import decide, new_database, physical, physical_restore, primary, space, upgrade
+from slapos.recipe.erp5.mariadb import new_database, physical, physical_restore, primary, space
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.live import FORMAT, LARGEST, LENGTH, STILL_HERE
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
@@ -98,8 +98,8 @@ def receive(config: Config, stream: Stream, directory: Path, progress: Callable[
     """
     frames = _Frames(stream)
     head = _head(frames)
-    _check_version(config, head.server_version)
-    limit = _check_space(head, directory.parent)
+    new_database.check_version(config, "the live copy", head.server_version)
+    limit = _check_space(head, directory.parent, new_database.reserve(config))
     with physical_restore.new_directory(directory):
         feed = _Feed(frames, head, limit, progress)
         contents = physical_restore.unpack(f"the live copy of {head.instance}", directory, limit, feed)
@@ -139,24 +139,15 @@ def _json(content: bytes) -> dict:
     return values
 
 
-def _check_version(config: Config, theirs: str) -> None:
-    ours = upgrade.server_version(config)
-    if decide.series(theirs) > decide.series(ours):
-        raise BackupError(
-            f"the live copy is of MariaDB {theirs} and this is {ours}, which cannot read it: install a release with"
-            " that version or a newer one"
-        )
-
-
-def _check_space(head: _Head, folder: Path) -> int:
+def _check_space(head: _Head, folder: Path, reserve: int) -> int:
     """How many bytes may come. Raises BackupError when the tables alone are more."""
     free = space.free(folder)
-    limit = free - new_database.RESERVE
+    limit = free - reserve
     if limit < head.tables_size:
         raise BackupError(
             f"{space.size_text(free)} are free in {folder}, the tables of {head.instance} take "
-            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(new_database.RESERVE)} "
-            "besides: free disk space"
+            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(reserve)} besides: "
+            "free disk space"
         )
     return limit
 

@@ -47,7 +47,7 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     """
     chain = tuple(links)
     check([link.entry for link in chain])
-    limit = _check_space(chain, directory)
+    limit = _check_space(chain, directory, new_database.reserve(config))
     added = directory.with_name(directory.name + ADDED)
     with new_directory(directory):
         try:
@@ -79,15 +79,14 @@ def check(entries: Iterable[Entry]) -> None:
         raise BackupError("there is no backup to restore: make one")
 
 
-def _check_space(chain: tuple[Link, ...], directory: Path) -> int:
+def _check_space(chain: tuple[Link, ...], directory: Path, reserve: int) -> int:
     """How many bytes a backup may unpack to. Raises BackupError when the chain does not fit."""
     needed, free = sum(_plain_size(link.entry) for link in chain), space.free(directory.parent)
-    limit = free - new_database.RESERVE
+    limit = free - reserve
     if limit < needed:
         raise BackupError(
             f"{space.size_text(free)} are free in {directory.parent}, the backup unpacks to "
-            f"{space.size_text(needed)}, and a database takes {space.size_text(new_database.RESERVE)} besides: free "
-            "disk space"
+            f"{space.size_text(needed)}, and a database takes {space.size_text(reserve)} besides: free disk space"
         )
     return limit
 
