@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs, web
+from slapos.recipe.erp5.control.network import Network
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
@@ -36,10 +37,10 @@ def serve(path: Path) -> None:
     with selectors.DefaultSelector() as selector, Signals(selector) as signals:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
-        door = web.Door(path)
+        door, network = web.Door(path), Network(config)
         try:
             while not signals.stop:
-                timeout = turn(scheduler, watched, door)
+                timeout = turn(scheduler, watched, door, network)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
@@ -47,15 +48,16 @@ def serve(path: Path) -> None:
             scheduler.stop(times.now())
 
 
-def turn(scheduler: Scheduler, watched: "Watched", door: web.Door) -> float:
+def turn(scheduler: Scheduler, watched: "Watched", door: web.Door, network: Network) -> float:
     """Do what is to be done now; returns the seconds until the next turn at the latest.
 
     Whatever goes wrong here is one line, and tried again: no single job or file may end all the others for good.
     """
     try:
         if watched.has_changed():
-            _take_over(scheduler, watched.path)
+            _take_over(scheduler, watched.path, network)
         _open(door)
+        _look(network)
         return scheduler.tick(times.now())
     except Exception as error:
         watched.forget()
@@ -71,10 +73,20 @@ def _open(door: web.Door) -> None:
         process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
 
 
-def _take_over(scheduler: Scheduler, path: Path) -> None:
+def _look(network: Network) -> None:
+    """Have the server restarted when it needs another network; the jobs run on whatever comes of it."""
+    try:
+        network.look()
+    except (Error, OSError) as error:
+        process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
+
+
+def _take_over(scheduler: Scheduler, path: Path, network: Network) -> None:
     """Follow the changed configuration; one that cannot be used changes nothing but the state's `problem`."""
     try:
-        plans, problem = jobs.plans(configuration.load(path), path), ""
+        config = configuration.load(path)
+        plans, problem = jobs.plans(config, path), ""
+        network.follow(config)
         process.log(f"{path} has changed: following it")
     except ConfigurationError as error:
         plans, problem = scheduler.plans, str(error)
