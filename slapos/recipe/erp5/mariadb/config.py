@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The shape of a MariaDB partition's `etc/mariadb.json`, and where each of its files lies."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +90,7 @@ class Replication:
     """The parameter `replication`, its synonyms translated (primary.py): where a new database comes from.
 
     `primary_url` is read by primary.parse(); `bootstrap_url` and `caucased_url` are empty when not given;
-    `seconds_behind_master_threshold` of -1 never alarms.
+    `seconds_behind_master_threshold` of -1 never alarms; `control_url` is the primary's takeover-url, with its token.
     """
 
     primary_url: str
@@ -98,6 +99,7 @@ class Replication:
     seconds_behind_master_threshold: int
     allow_tcp_connections_on_replica: bool
     replicate_with_tls: bool
+    control_url: str = dataclasses.field(default="", repr=False)
 
 
 @dataclass(frozen=True)
