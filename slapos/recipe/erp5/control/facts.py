@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """All that the control page, status.json and the metrics tell of a partition, gathered from what is at hand.
 
-No server is asked here but for the role: the sampler has looked a moment ago, and promises have written what they found.
+No server is asked how it replicates: the sampler has looked a moment ago, and promises have written what they found.
 """
 
 import json
@@ -167,8 +167,8 @@ def _problems(look: Look | None, verdict: Verdict | None, promises: Iterable[Pro
     found = []
     if look and (now - look.at).total_seconds() > OLD:
         found.append(
-            f"this page shows what was seen at {times.text(look.at)}, expected a look every few seconds: read the log of "
-            "the service mariadb-control"
+            f"this page shows what was seen at {times.text(look.at)}, expected a look every few seconds: read the log "
+            "of the service mariadb-control"
         )
     if verdict and not verdict.good:
         found.extend(verdict.sentences)

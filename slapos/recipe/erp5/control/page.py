@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The control page: what an operator sees and may do with a browser, and the same for programs.
 
-Looking never changes anything: an action is started by a POST with a session, from our own form, which counts once, with the
-instance's name typed into it. What runs is a program of its own (runner.py); what it does is the actions' business.
+Looking never changes anything: an action is started by a POST with a session, from our own form, which counts once,
+with the instance's name typed into it. What runs is a program of its own (runner.py); what it does is the actions'
+business.
 """
 
 import dataclasses
@@ -18,8 +19,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import facts, metrics, plot, session, token
 from slapos.recipe.erp5.control.facts import Facts
 from slapos.recipe.erp5.control.peer import PERIOD, Wrong
@@ -31,6 +32,7 @@ from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.actions import ACTIONS, Action, Options
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import REFUSE, Preflight, Reason
+from slapos.recipe.erp5.mariadb.space import size_text
 
 FORCE = "force"
 """The option that is offered only where the preflight asks for it."""
@@ -108,7 +110,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(moment=moment, duration=plot.duration, size=size)
+        self._templates.filters.update(moment=moment, duration=plot.duration, size=size_text)
 
     def answer(self, request: Request) -> Response:
         """One request's answer. Raises HTTPException for a path or method that is none of ours."""
@@ -320,14 +322,3 @@ def checked(action: Action, config: Config, given: Options) -> Preflight:
 def moment(text: str) -> str:
     """A moment of our files, as people read it."""
     return text.replace("T", " ").replace("Z", " UTC") if text else "never"
-
-
-def size(count: float) -> str:
-    """Bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.3g} {unit}"

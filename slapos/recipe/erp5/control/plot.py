@@ -3,10 +3,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control.sampler import HOUR, Sample
+from slapos.recipe.erp5.mariadb import verdict
 
 WIDTH, HEIGHT = 720, 120
 GAP = 30.0
@@ -78,11 +79,5 @@ def _sentence(lags: Sequence[int], unknown: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that say something, such as 1 h 5 min."""
-    left = int(seconds)
-    parts = []
-    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or (name == "s" and not parts):
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2])
+    """Seconds for people."""
+    return verdict.duration(timedelta(seconds=seconds))

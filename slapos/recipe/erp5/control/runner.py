@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Starts an action of actions.py as a process of its own, with its options on standard input, and hears how it ended."""
+"""Starts an action of actions.py as a process of its own, options on its standard input, and hears how it ended."""
 
 import json
 import subprocess
@@ -51,9 +51,11 @@ class Runner:
                 what = f"{running.action} runs here since {running.started}" if running else "an action has just begun"
                 raise Busy(f"{what}, expected none for {name}: wait for its end")
             command = python_command(MODULE, name, "--config", str(self._path), "--by", "page", "--options-on-stdin")
-            pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": None, "env": python_path()}
             self.ended = None
-            self._child = child = process.start(command, **pipes)
+            child = process.start(
+                command, env=python_path(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=None
+            )
+            self._child = child
         thread = threading.Thread(target=self._watch, args=(name, child, dict(options)), name="action", daemon=True)
         thread.start()
         deadline = time.monotonic() + FIRST_SIGN

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Looks every few seconds at how the database replicates, and keeps an hour of it: for the page and for takeovers.
 
-A thread of mariadb-control. Other programs read what it wrote: the last look, and the last position of a primary that may
-be dead by now (`latest`), which tells how much of it never arrived here.
+A thread of mariadb-control. Other programs read what it wrote: the last look, and the last position of a primary that
+may be dead by now (`latest`), which tells how much of it never arrived here.
 """
 
 import contextlib

@@ -14,6 +14,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from werkzeug.datastructures import Headers
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import token
@@ -100,10 +101,10 @@ def may_read(expected: str, authorization: str) -> bool:
     return scheme.lower() == "bearer" and either
 
 
-def comes_from_us(headers: Mapping[str, str]) -> bool:
+def comes_from_us(headers: Headers | Mapping[str, str]) -> bool:
     """Whether a POST comes from a page of this very server, as far as the browser says.
 
-    Browsers say so themselves (Sec-Fetch-Site); a program has to say Origin. With no-referrer a browser's Origin is null.
+    Browsers say so themselves (Sec-Fetch-Site); a program has to say Origin. After no-referrer a browser's is null.
     """
     site, origin = headers.get("Sec-Fetch-Site", ""), headers.get("Origin", "")
     own = bool(origin) and urlsplit(origin).netloc == headers.get("Host") and origin.startswith("https://")
