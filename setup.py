@@ -23,6 +23,7 @@ RECIPES = [
 PROGRAMS = {
     "mariadb-caucased": "tls.caucased",
     "mariadb-control": "control.main",
+    "mariadb-control-token": "control.token",
     "mariadb-create": "mariadb.create",
     "mariadb-dump-now": "mariadb.backup",
     "mariadb-install": "mariadb.install",

@@ -185,11 +185,13 @@ def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
         "mariadb-port",
         "backup-port",
         "caucased-port",
+        "control-port",
         "replication.json",
         "server-id",
         "administrator-password",
         "replication-password",
         "backup-token",
+        "control-token",
     }
     published = json.loads(rendered["published.json"])
     port = kept["mariadb-port"]
@@ -198,6 +200,9 @@ def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
     assert published["server-id"] == kept["server-id"]
     assert published["replication-bootstrap-url"] == f"https://127.0.0.1:{kept['backup-port']}/{kept['backup-token']}/"
     assert f":{kept['replication-password']}@" in published["replication-primary-url"]
+    assert published["takeover-url"] == f"https://127.0.0.1:{kept['control-port']}/#{kept['control-token']}"
+    assert published["monitor-url"].startswith(f"https://127.0.0.1:{kept['control-port']}/metrics#")
+    assert kept["control-token"] not in published["monitor-url"]
     assert kept["administrator-password"] in rendered["etc/mariadb.cnf"]
 
 

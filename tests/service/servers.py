@@ -98,7 +98,12 @@ def make_config(partition: Path, **changes: Any) -> Config:
             zoneinfo=part("tzdata") + "/usr/share/zoneinfo",
         ),
         network=Network(
-            ipv4="127.0.0.1", ipv6="", port=free_port(), backup_port=free_port(), caucased_port=free_port()
+            ipv4="127.0.0.1",
+            ipv6="",
+            port=free_port(),
+            backup_port=free_port(),
+            caucased_port=free_port(),
+            control_port=free_port(),
         ),
         server_id=random.randint(1, 2**31),
         secrets=Secrets("administrator-secret-0123", "replication-secret-4567", "token-89ab"),

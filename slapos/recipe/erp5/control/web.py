@@ -20,6 +20,7 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control.peer import PeerEndpoint
 from slapos.recipe.erp5.errors import Busy, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
@@ -39,6 +40,8 @@ ROUTES = Map(
         Rule("/replication/challenge", methods=["GET"], endpoint="challenge"),
         Rule("/replication/certificate", methods=["POST"], endpoint="certificate"),
         Rule("/live", methods=["POST"], endpoint="live"),
+        Rule("/control/peer/challenge", methods=["GET"], endpoint="peer_challenge"),
+        Rule("/control/peer/<name>", methods=["POST"], endpoint="peer"),
     ],
     merge_slashes=False,
 )
@@ -61,6 +64,7 @@ class Application:
     def __init__(self, path: Path, make_signer: Callable[[Path], Signer]) -> None:
         self.path, self._make_signer = path, make_signer
         self._made, self._signers = threading.Lock(), list[Signer]()
+        self._peers = PeerEndpoint(path)
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         return self.answer(Request(environ, populate_request=False))(environ, start_response)
@@ -96,6 +100,14 @@ class Application:
 
         request.environ["werkzeug.socket"].settimeout(LIVE_TIMEOUT)
         return Response(begun(live.frames(self._config())), mimetype="application/octet-stream")
+
+    def peer_challenge(self, request: Request) -> Response:
+        return as_json(*self._peers.challenge())
+
+    def peer(self, request: Request, name: str) -> Response:
+        """What another instance asks for, as peer.py has it; nginx says from which address."""
+        asked = request.get_json(force=True, silent=True)
+        return as_json(*self._peers.answer(name, asked, request.headers.get("X-Real-IP", "")))
 
     # ----
 

@@ -27,7 +27,7 @@ class Software:
 class Network:
     """`ipv6` is empty without `use-ipv6`; `backup_port` is nginx's, on the same addresses.
 
-    `caucased_port` is the certificate authority's, which takes the next one too.
+    `caucased_port` is the certificate authority's, which takes the next one too; `control_port` is the control page's.
     """
 
     ipv4: str
@@ -35,6 +35,7 @@ class Network:
     port: int
     backup_port: int
     caucased_port: int
+    control_port: int
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,11 @@ class Config:
     def control_socket(self) -> Path:
         """Where mariadb-control answers nginx."""
         return self.path("var", "run", "control.sock")
+
+    @property
+    def control_token(self) -> Path:
+        """The token of the control page, which a program may replace at any time (control/token.py)."""
+        return self.path("srv", "kept", "control-token")
 
     @property
     def tls(self) -> Path:
