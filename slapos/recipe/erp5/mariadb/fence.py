@@ -22,9 +22,7 @@ GRACE = 0.2
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     """The action fence. Raises Error."""
     position = fence(config, act, act.by, "the action fence")
-    return (
-        f"this database refuses writes, at GTID {position or 'empty'}, and does so over restarts too, until bin/mariadb-resume"
-    )
+    return f"this database refuses writes, at GTID {position or 'empty'}, and does so over restarts too, until bin/mariadb-resume"
 
 
 def check(config: Config, options: dict[str, Any]) -> Preflight:
@@ -35,7 +33,9 @@ def check(config: Config, options: dict[str, Any]) -> Preflight:
         replica = sql.is_replica(connection)
     reasons = [Reason(WARN, f"{client} will be ended") for client in clients]
     if state.fenced:
-        reasons.append(Reason(INFO, f"this database is fenced already, since {state.fenced.at} ({state.fenced.reason})"))
+        reasons.append(
+            Reason(INFO, f"this database is fenced already, since {state.fenced.at} ({state.fenced.reason})")
+        )
     elif replica:
         reasons.append(Reason(INFO, "this database is a replica, and read-only as such"))
     return Preflight("fence", tuple(reasons))
