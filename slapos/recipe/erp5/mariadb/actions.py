@@ -63,7 +63,7 @@ _CONTROL = Option(
     "control-url",
     "Primary's takeover-url",
     "secret-url",
-    "the takeover-url that the primary publishes: with it the primary is fenced; without, replication.control-url counts",
+    "the takeover-url that the primary publishes, with which it can be told what to do; replication.control-url if left out",
 )
 _PRIMARY = Option(
     "primary-url",
