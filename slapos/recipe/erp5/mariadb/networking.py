@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Opens TCP for a database that has become a primary: that takes a restart where the server listens on its socket alone."""
+"""Opens TCP for a database that has become a primary, by a restart where the server listens on its socket alone."""
 
 import dataclasses
 

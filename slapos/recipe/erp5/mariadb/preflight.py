@@ -102,7 +102,7 @@ def _last_known(config: Config) -> LastKnown:
 
 
 def _newest_backup(config: Config) -> str:
-    entries = []
+    entries: list[manifest.Entry] = []
     for where in store.all_of(config):
         try:
             entries += manifest.load(where.folder)
