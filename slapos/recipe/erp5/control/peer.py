@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import peer_proof
-from slapos.recipe.erp5.errors import Busy, ConfigurationError, Error
+from slapos.recipe.erp5.control import peer_proof, token
+from slapos.recipe.erp5.errors import Busy, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls.challenges import Challenges
@@ -29,6 +29,7 @@ from slapos.recipe.erp5.tls.challenges import Challenges
 NAMES: dict[str, frozenset[str]] = {
     "status": frozenset(),
     "fence": frozenset({"by", "reason"}),
+    "prepare-hand-over": frozenset({"primary-url"}),
     "hand-over": frozenset({"id", "control", "primary-url"}),
     "cancel": frozenset({"id"}),
     "complete": frozenset({"id"}),
@@ -94,7 +95,7 @@ class PeerEndpoint:
         if not self._challenges.is_open(fields["challenge"]):
             raise Refused(403, "the challenge is not one of this instance's, was used, or is older than 5 minutes")
         parameters = fields["parameters"]
-        secret = self._secret_of(config, parameters["id"]) if name == BY_ITS_OWN_SECRET else token(config)
+        secret = self._secret_of(config, parameters["id"]) if name == BY_ITS_OWN_SECRET else token.load(config)
         expected = peer_proof.request(secret, fields["challenge"], fields["nonce"], name, parameters)
         if not secret or not peer_proof.equal(expected, fields["mac"]):
             self._wrong.count(address)
@@ -105,18 +106,6 @@ class PeerEndpoint:
         if not self._challenges.use(fields["challenge"]):  # somebody was quicker with the same one
             raise Refused(403, "the challenge is not one of this instance's, was used, or is older than 5 minutes")
         return fields, secret
-
-
-def token(config: Config) -> str:
-    """Our own token as it is now. Raises ConfigurationError."""
-    path = config.path("srv", "kept", "control-token")
-    try:
-        found = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): process the partition") from error
-    if not peer_proof.SECRET.fullmatch(found):
-        raise ConfigurationError(f"{path} has no token of 32 hexadecimal digits: process the partition")
-    return found
 
 
 def _fields(name: str, body: object) -> dict[str, Any]:

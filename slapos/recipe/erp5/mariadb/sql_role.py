@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb import sql, sql_replication
 
 LOCK_WAIT = 5
 """Seconds that a fence waits for statements that are writing."""
@@ -155,3 +155,26 @@ def enable_event(connection: Connection, event: Event) -> None:
     definer = f"{connection.escape(user)}@{connection.escape(host)}"
     name = f"{sql.identifier(event.database)}.{sql.identifier(event.name)}"
     sql.execute(connection, f"ALTER DEFINER = {definer} EVENT {name} ENABLE")
+
+
+def disable_events(connection: Connection) -> None:
+    """Let no event fire here any more, on a running server too, whose scheduler reads them when it begins."""
+    on = sql.variable(connection, "event_scheduler") == "ON"
+    if on:
+        sql.execute(connection, "SET GLOBAL event_scheduler = OFF")
+    sql_replication.disable_events(connection)
+    if on:
+        sql.execute(connection, "SET GLOBAL event_scheduler = ON")
+
+
+# ---- hand-over
+
+
+def wait_for(connection: Connection, position: str, seconds: float) -> bool:
+    """Whether all up to `position` is applied within so many seconds."""
+    return sql.execute(connection, "SELECT MASTER_GTID_WAIT(%s, %s)", (position, seconds))[0][0] == 0
+
+
+def longest_writer(connection: Connection) -> Client | None:
+    """Whose transaction has been changing rows for the longest time, if there is one."""
+    return max(writing(connection), key=lambda client: client.seconds, default=None)
