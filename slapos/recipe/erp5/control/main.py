@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from slapos.recipe.erp5.control import jobs, web
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import semi_sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,12 +39,15 @@ def serve(path: Path) -> None:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
         door = web.Door(path)
+        stop = threading.Event()
+        threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
         try:
             while not signals.stop:
                 timeout = turn(scheduler, watched, door)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
+            stop.set()
             door.close()
             scheduler.stop(times.now())
 

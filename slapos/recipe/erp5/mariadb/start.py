@@ -15,7 +15,17 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError, Error, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, provision, sql, timezone, upgrade
+from slapos.recipe.erp5.mariadb import (
+    create,
+    decide,
+    mroonga,
+    private_server,
+    provision,
+    semi_sync,
+    sql,
+    timezone,
+    upgrade,
+)
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.decide import Handled, Snapshot
 from slapos.recipe.erp5.mariadb.status import is_replica
@@ -113,7 +123,9 @@ def on_start(config: Config) -> None:
         raise ServerError(decision.refusal)
     if decision.reasons:
         prepare(config, decision, snapshot)
-    write_options(config.server_options, decide.server_options(config.replication, is_replica(config)))
+    replica = is_replica(config)
+    options = (*decide.server_options(config.replication, replica), *semi_sync.options(config.semi_sync, replica))
+    write_options(config.server_options, options)
 
 
 def prepare(config: Config, decision: decide.Start, snapshot: Snapshot) -> None:
