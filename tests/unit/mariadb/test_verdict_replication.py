@@ -9,6 +9,7 @@ import pytest
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import progress, replication_verdict
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
+from slapos.recipe.erp5.mariadb.config import SemiSync
 from slapos.recipe.erp5.mariadb.progress import State
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Seen
 from slapos.recipe.erp5.mariadb.replication_status import Logs, Own, ReplicationStatus, Upstream, Wanted
@@ -45,6 +46,7 @@ def status(sources=(SOURCE,), facts=OURS, connected=frozenset(), **changes):
         "replicas": (),
         "logs": LOGS,
         "replicas_use_tls": True,
+        "semi_sync": SemiSync(False, 10),
     }
     return ReplicationStatus(**values | changes)
 

@@ -8,6 +8,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import semi_sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +43,8 @@ def serve(path: Path) -> None:
         scheduler.take(plans, "", times.now())
         sampler = Sampler(path)
         sampler.start()
+        stop = threading.Event()
+        threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
         door, network = web.Door(path, lambda path: _page(path, sampler)), Network(config)
         try:
             while not signals.stop:
@@ -48,6 +52,7 @@ def serve(path: Path) -> None:
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
+            stop.set()
             door.close()
             sampler.stop()
             scheduler.stop(times.now())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.errors import Refused, ServerError
+from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.mariadb import gtid, replica, role_state, sql_replication, sql_role
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.action import Act

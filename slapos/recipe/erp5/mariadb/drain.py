@@ -171,7 +171,7 @@ def _wait(
     broken: Callable[[View], str],
     patience: float | None = STALLED,
 ) -> None:
-    """Poll until `done`; gives up when `broken` says why, or nothing moves for `patience` seconds. Raises ServerError."""
+    """Poll until `done`. Raises ServerError when `broken` says why, or nothing moves for `patience` seconds."""
     view = look(connection)
     moved, before, told = time.monotonic(), progress(view), 0.0
     while not done(view):
@@ -185,8 +185,8 @@ def _wait(
             moved, before = now, present
         if patience is not None and now - moved > patience:
             raise ServerError(
-                f"{failed} (nothing came for {patience:g} s), expected all of it: this database is a replica still, and "
-                "not writable; look at the primary and the way to it, or force the action"
+                f"{failed} (nothing came for {patience:g} s), expected all of it: this database is a replica still, "
+                "and not writable; look at the primary and the way to it, or force the action"
             )
         if now - told > 0.5:
             tell(view)

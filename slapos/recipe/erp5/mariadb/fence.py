@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Keeps a database read-only whatever its role, over restarts and reprocessing: the actions fence and (resume.py) resume."""
+"""Keeps a database read-only whatever its role, over restarts and reprocessing: the action fence, and its undoing."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import role_state, sql, sql_role
+from slapos.recipe.erp5.mariadb import role_state, semi_sync, sql, sql_role
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import INFO, WARN, Preflight, Reason
@@ -22,7 +22,7 @@ GRACE = 0.2
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     """The action fence. Raises Error."""
     position = fence(config, act, act.by, "the action fence")
-    return f"this database refuses writes, at GTID {position or 'empty'}, and does so over restarts too, until bin/mariadb-resume"
+    return f"this database refuses writes, at GTID {position or 'empty'}, over restarts too, until bin/mariadb-resume"
 
 
 def check(config: Config, options: dict[str, Any]) -> Preflight:
@@ -59,7 +59,7 @@ def fence(config: Config, act: Act, by: str, reason: str) -> str:
 
 
 def stop_writes(connection: Connection) -> str:
-    """Make the running server read-only, and end what could still write; returns gtid_binlog_pos. Raises ServerError."""
+    """Make the running server read-only, and end what could write; returns gtid_binlog_pos. Raises ServerError."""
     _set_read_only(connection)
     deadline = time.monotonic() + GRACE
     while clients := sql_role.writing(connection):
@@ -68,7 +68,7 @@ def stop_writes(connection: Connection) -> str:
                 sql_role.end(connection, client)
             break
         time.sleep(GRACE / 20)
-    sql_role.release_replicas(connection)
+    semi_sync.off(connection)
     return sql.gtid_binlog_pos(connection)
 
 

@@ -20,6 +20,7 @@ from slapos.recipe.erp5.mariadb import (
     provision,
     relay,
     role_state,
+    semi_sync,
     sql,
     sql_replication,
     sql_role,
@@ -85,6 +86,7 @@ def finish(config: Config, act: Act, connection: Connection, promotion: Promotio
     detached = promotion.action == DETACH
     role_state.change(config, fenced=None, upstream=None, hand_over=None, fence_pending=promotion.pending)
     sql_role.set_writable(connection)
+    semi_sync.apply(connection, config, semi_sync.PRIMARY)
     act.details["gtid"] = promotion.gtid
     if not detached:
         _enable_events(connection)

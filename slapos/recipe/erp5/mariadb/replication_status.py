@@ -16,10 +16,11 @@ from slapos.recipe.erp5.mariadb import (
     space,
     sql,
     sql_replication,
+    sql_semi_sync,
     status,
 )
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.config import Config, SemiSync
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Replicas, Seen
 from slapos.recipe.erp5.mariadb.sql import Account
@@ -51,6 +52,7 @@ class Own:
     sources: tuple[Source, ...]
     connected: frozenset[int]
     requirements: tuple[tuple[Account, str], ...] = ()
+    semi_sync: sql_semi_sync.State | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class ReplicationStatus:
     """`wanted` is None when a primary is asked for; `own` is None, and `error` says why, when our server is silent.
 
     `begun`: how the database was made, when it was made as a replica; `replicas`: all that were seen lately;
-    `replicas_use_tls` is the parameter.
+    `replicas_use_tls` and `semi_sync` are the parameters.
     """
 
     socket: str
@@ -91,6 +93,7 @@ class ReplicationStatus:
     replicas: tuple[Seen, ...]
     logs: Logs
     replicas_use_tls: bool
+    semi_sync: SemiSync
 
 
 def gather(
@@ -117,6 +120,7 @@ def gather(
         replicas=_replicas(config, own, now),
         logs=_logs(config),
         replicas_use_tls=config.replicas_use_tls,
+        semi_sync=config.semi_sync,
     )
 
 
@@ -142,6 +146,7 @@ def _own(config: Config) -> tuple[Own | None, str]:
                 facts=sql_replication.server_facts(connection),
                 connected=sql_replication.replicas_connected(connection),
                 requirements=sql_replication.requirements(connection, config.replication_user),
+                semi_sync=sql_semi_sync.state(connection),
             ), ""
     except ServerError as error:
         return None, str(error)

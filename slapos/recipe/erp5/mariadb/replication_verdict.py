@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.mariadb import decide, gtid, verdict
+from slapos.recipe.erp5.mariadb import decide, gtid, semi_sync, verdict
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus, Upstream, known_lag
 from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_replication import Source, Thread
@@ -64,6 +64,9 @@ def _problems(status: ReplicationStatus, now: datetime) -> Iterator[str]:
         yield from _setting_problems(status.own)
     if not status.own.sources:
         yield from _account_problems(status, status.own)
+    if status.own.semi_sync:
+        writable = not status.own.facts.read_only
+        yield from semi_sync.problems(status.semi_sync, _role(status.own), writable, status.own.semi_sync)
     yield from _log_problems(status, status.own, now)
 
 
@@ -95,6 +98,10 @@ def _role_problems(status: ReplicationStatus, own: Own) -> Iterator[str]:
             f"Mariadb replicates from {len(sources)} servers, expected one: look after the connections {others} by "
             "other means, or remove them (RESET SLAVE 'name' ALL in bin/mariadb), as only the first one is watched"
         )
+
+
+def _role(own: Own) -> str:
+    return semi_sync.REPLICA if own.sources else semi_sync.PRIMARY
 
 
 def _source_problems(status: ReplicationStatus, source: Source) -> Iterator[str]:
@@ -298,6 +305,8 @@ def _summary(status: ReplicationStatus) -> str:
     if own is None:
         return ""
     there = f"; connected replicas: {', '.join(map(str, sorted(own.connected)))}" if own.connected else ""
+    if own.semi_sync:
+        there += semi_sync.summary(status.semi_sync, _role(own), own.semi_sync)
     if not own.sources:
         return f"Mariadb is a primary, at GTID {own.facts.binlog_pos or 'empty'}{there}"
     source = own.sources[0]

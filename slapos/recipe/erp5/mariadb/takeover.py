@@ -33,17 +33,13 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     assert own
     act.details |= {"lost-transactions": verdict.lost_transactions, "forced": forced and verdict.needs_force}
     old = _fence_primary(act, snapshot, own, forced)
-    with sql.connect(config.defaults_file, config.socket) as connection:
-        with drain.drained(config, act, connection, old.gtid, forced) as position:
-            promotion = promote.begin(
-                config,
-                act,
-                own.sources[0].address,
-                gtid.text(position),
-                unfenced=not old.fenced,
-                pending=old.pending,
-            )
-            promote.promote(config, act, connection, promotion)
+    address, unfenced = own.sources[0].address, not old.fenced
+    with (
+        sql.connect(config.defaults_file, config.socket) as connection,
+        drain.drained(config, act, connection, old.gtid, forced) as position,
+    ):
+        promotion = promote.begin(config, act, address, gtid.text(position), unfenced=unfenced, pending=old.pending)
+        promote.promote(config, act, connection, promotion)
     return f"{promote.sentence(config, promotion)}; {old.sentence}"
 
 
@@ -129,8 +125,8 @@ def _living_primary(snapshot: Snapshot, own: Own, lost: int | None) -> Iterator[
         said = f" ({source.io})" if source.io.number else ""
         yield Reason(
             FORCE if lost is None or lost else WARN,
-            f"the thread that receives does not run{said}, so that {amount} of the primary's would be lost, expected it "
-            "to run: the promise mariadb-replication says what to do",
+            f"the thread that receives does not run{said}, so that {amount} of the primary's would be lost, expected "
+            "it to run: the promise mariadb-replication says what to do",
         )
 
 
@@ -167,8 +163,8 @@ def _fence_primary(act: Act, snapshot: Snapshot, own: Own, forced: bool) -> OldP
     except (PeerUnreachable, PeerRefused) as error:
         if alive and not forced:
             raise ServerError(
-                f"the primary at {address} answers and could not be fenced ({error}), expected it to refuse writes: this "
-                "database is a replica still, and the old primary is the writable one; remove the cause, or force it"
+                f"the primary at {address} answers and could not be fenced ({error}), expected it to refuse writes: "
+                "this database is a replica still, and the old primary writable; remove the cause, or force it"
             ) from error
         process.log(f"warning: the old primary at {address} is not fenced: {error}")
         return OldPrimary(
