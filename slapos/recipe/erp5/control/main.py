@@ -13,6 +13,7 @@ from pathlib import Path
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs, web
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
+from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 
@@ -36,13 +37,15 @@ def serve(path: Path) -> None:
     with selectors.DefaultSelector() as selector, Signals(selector) as signals:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
-        door = web.Door(path)
+        door, watcher = web.Door(path), Watcher(path)
+        watcher.start()
         try:
             while not signals.stop:
                 timeout = turn(scheduler, watched, door)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
+            watcher.stop()
             door.close()
             scheduler.stop(times.now())
 
