@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Keeps a database read-only whatever its role, over restarts and reprocessing: the actions fence and (resume.py) resume."""
+"""Keeps a database read-only whatever its role, over restarts and reprocessing: the action fence, and its undoing."""
 
 import time
 from typing import Any
@@ -22,9 +22,7 @@ GRACE = 0.2
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     """The action fence. Raises Error."""
     position = fence(config, act, act.by, "the action fence")
-    return (
-        f"this database refuses writes, at GTID {position or 'empty'}, and does so over restarts too, until bin/mariadb-resume"
-    )
+    return f"this database refuses writes, at GTID {position or 'empty'}, over restarts too, until bin/mariadb-resume"
 
 
 def check(config: Config, options: dict[str, Any]) -> Preflight:
@@ -35,7 +33,9 @@ def check(config: Config, options: dict[str, Any]) -> Preflight:
         replica = sql.is_replica(connection)
     reasons = [Reason(WARN, f"{client} will be ended") for client in clients]
     if state.fenced:
-        reasons.append(Reason(INFO, f"this database is fenced already, since {state.fenced.at} ({state.fenced.reason})"))
+        reasons.append(
+            Reason(INFO, f"this database is fenced already, since {state.fenced.at} ({state.fenced.reason})")
+        )
     elif replica:
         reasons.append(Reason(INFO, "this database is a replica, and read-only as such"))
     return Preflight("fence", tuple(reasons))
@@ -59,7 +59,7 @@ def fence(config: Config, act: Act, by: str, reason: str) -> str:
 
 
 def stop_writes(connection: Connection) -> str:
-    """Make the running server read-only, and end what could still write; returns gtid_binlog_pos. Raises ServerError."""
+    """Make the running server read-only, and end what could write; returns gtid_binlog_pos. Raises ServerError."""
     _set_read_only(connection)
     deadline = time.monotonic() + GRACE
     while clients := sql_role.writing(connection):

@@ -2,8 +2,8 @@
 """Keeps what a replica had received and not applied over restarts, where MariaDB throws it away, and applies it.
 
 MariaDB 10.11 deletes all relay logs whenever a thread of a replica with GTIDs starts and neither was running: at each
-start of the server, too, clean or after a crash, also by START SLAVE SQL_THREAD alone (measured). As long as the primary
-answers, nothing is lost by that. When it never comes back, these transactions would be gone, and a takeover wants them.
+start of the server, clean or after a crash, and by START SLAVE SQL_THREAD alone too (measured). As long as the primary
+answers nothing is lost by that. When it never comes back these transactions would be gone, and a takeover wants them.
 """
 
 import contextlib
@@ -151,7 +151,7 @@ def apply(config: Config, connection: Connection, found: tuple[Group, ...]) -> N
 def _execute(config: Config, path: Path) -> None:
     """Let mariadb-binlog write SQL, and the client execute it, as the administrator."""
     attempt = "apply the received transactions that were kept"
-    reader = [config.program("mariadb-binlog"), "--no-defaults", path]
+    reader: list[str | Path] = [config.program("mariadb-binlog"), "--no-defaults", path]
     client = [config.program("mariadb"), f"--defaults-file={config.defaults_file}", "--batch", "--binary-mode"]
     with tempfile.TemporaryFile() as words, process.start(reader, stdout=-1, stderr=words) as source:
         with process.start(client, stdin=source.stdout, stdout=words, stderr=words) as target:
@@ -161,7 +161,7 @@ def _execute(config: Config, path: Path) -> None:
         ended = source.wait()
         words.seek(0)
         if status or ended:
-            raise process.failure([reader[0]], attempt, status or ended, _numbers(words.read()))
+            raise process.failure(reader[:1], attempt, status or ended, _numbers(words.read()))
 
 
 def _numbers(output: bytes) -> bytes:

@@ -58,4 +58,3 @@ def decide(state: RoleState, replica: bool, writable: bool) -> Preflight:
     if state.fenced is None and writable:
         reasons.append(Reason(INFO, "this database is writable already"))
     return Preflight("resume", tuple(reasons))
-

@@ -26,6 +26,11 @@ def start_receiving(connection: Connection) -> None:
     sql.execute(connection, "START SLAVE IO_THREAD")
 
 
+def start_applying(connection: Connection) -> None:
+    """Apply what was received. Only while the other thread runs, or the relay logs are deleted (relay.py)."""
+    sql.execute(connection, "START SLAVE SQL_THREAD")
+
+
 def stop_replica(connection: Connection) -> None:
     """Stop both threads; what was received and not applied is lost at their next start (relay.py)."""
     sql.execute(connection, "STOP SLAVE")
@@ -111,6 +116,11 @@ def end(connection: Connection, client: Client) -> None:
 
 
 # ---- networking
+
+
+def write_system_tables(connection: Connection) -> None:
+    """Write those system tables to their files that a start looks at (start.py); enters no binary log."""
+    sql.execute(connection, "FLUSH LOCAL TABLES mysql.global_priv, mysql.plugin, mysql.func")
 
 
 def is_silent(connection: Connection) -> bool:
