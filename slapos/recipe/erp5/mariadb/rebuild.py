@@ -2,11 +2,13 @@
 """Makes the database of a fenced old primary anew, as a replica, beside the old one, and puts it in its place.
 
 The old database serves (read-only) until the new one is complete, and is kept. Killed before the exchange, the old
-one stays; killed after it, the new one is there, and the service is started by the next call or by mariadb-control.
+one stays; killed after it, the new one is there. The supervisor starts the server again in either case.
 """
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, supervisor, times
@@ -19,6 +21,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.role_state import Upstream
+from slapos.recipe.erp5.supervisor import Service
 
 NAME = "mariadb"
 STOPPING = 120.0
@@ -53,8 +56,8 @@ def rebuild(config: Config, act: Act, primary: Primary) -> Path:
 
 def _exchange(config: Config, act: Act, primary: Primary, folder: Path) -> Path:
     act.step("stop the server, and put the new database in the place of the old one")
-    paths = config.path("var", "run")
-    supervisor.stop(paths, NAME, STOPPING)
+    service = Service(config.path("var", "run"), NAME)
+    supervisor.stop(service)
     try:
         with _locked(config):
             swap.exchange(folder, config.data_directory)
@@ -63,7 +66,7 @@ def _exchange(config: Config, act: Act, primary: Primary, folder: Path) -> Path:
             process.sync_directory(config.data_directory.parent)
         demote.finish(config, act, primary, "")
     finally:
-        supervisor.start(paths, NAME)
+        supervisor.start(service)
     act.step("start the server")
     _wait(config)
     return kept
@@ -88,18 +91,20 @@ def settle(config: Config, act: Act) -> None:
         bootstrap.discard(left)
 
 
-def _locked(config: Config):
-    """The service's lock, as soon as its last process has let go."""
+@contextlib.contextmanager
+def _locked(config: Config) -> Iterator[None]:
+    """The service's lock, as soon as its last process has let go. Raises Busy."""
     deadline = time.monotonic() + STOPPING
-    while True:
-        try:
-            context = swap.locked(config)
-            context.__enter__()
-            return context
-        except Busy:
-            if time.monotonic() > deadline:
-                raise
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(swap.locked(config))
+                break
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(0.05)
+        yield
 
 
 def _wait(config: Config) -> None:
