@@ -164,7 +164,7 @@ def _fence_primary(act: Act, snapshot: Snapshot, own: Own, forced: bool) -> OldP
         if alive and not forced:
             raise ServerError(
                 f"the primary at {address} answers and could not be fenced ({error}), expected it to refuse writes: "
-                "this database is a replica still, and the old primary is the writable one; remove the cause, or force it"
+                "this database is a replica still, and the old primary writable; remove the cause, or force it"
             ) from error
         process.log(f"warning: the old primary at {address} is not fenced: {error}")
         return OldPrimary(
