@@ -33,7 +33,9 @@ def save(config: Config, found: Comparison, stamp: str) -> Path:
     """
     logs = status.binary_log_files(config.data_directory)
     if not logs:
-        raise BackupError(f"{config.data_directory} has no binary logs, where the transactions would be: nothing is saved")
+        raise BackupError(
+            f"{config.data_directory} has no binary logs, where the transactions would be: nothing is saved"
+        )
     path = role_state.folder(config) / f"diverged-{stamp}.sql.gz"
     position = gtid.text(start(found))
     command = [config.program("mariadb-binlog"), "--no-defaults", "--verbose"]

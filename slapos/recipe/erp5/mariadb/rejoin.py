@@ -11,7 +11,18 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import Error, Refused
-from slapos.recipe.erp5.mariadb import demote, diverged, fence, gtid, hand_over, own_url, preflight, rebuild, role_state, sql
+from slapos.recipe.erp5.mariadb import (
+    demote,
+    diverged,
+    fence,
+    gtid,
+    hand_over,
+    own_url,
+    preflight,
+    rebuild,
+    role_state,
+    sql,
+)
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison

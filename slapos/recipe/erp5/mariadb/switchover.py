@@ -86,7 +86,9 @@ def _here(snapshot: Snapshot) -> list[Reason]:
     source = found.sources[0]
     if (source.io.running, source.sql.running) != ("Yes", "Yes"):
         why = "; ".join(filter(None, (str(source.io), str(source.sql)))) or "it is stopped"
-        sentence = f"replication from {source.address} does not run ({why}), expected both threads to: mend that, or take over"
+        sentence = (
+            f"replication from {source.address} does not run ({why}), expected both threads to: mend that, or take over"
+        )
         return [Reason(REFUSE, sentence)]
     if not snapshot.control_url:
         return [
