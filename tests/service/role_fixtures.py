@@ -111,7 +111,9 @@ class Instance:
         self.config.control_socket.unlink(missing_ok=True)
         command = (place, victim, "slapos.recipe.erp5.control.main", "--config", self.json)
         with self.config.path("var", "log", "control.log").open("ab") as log:
-            self.control = subprocess.Popen(_fault(*command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.control = subprocess.Popen(
+                _fault(*command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         wait_for(self.config.control_socket.exists, "the control page's socket")
 
     def kill_control(self) -> None:
@@ -141,7 +143,9 @@ class Instance:
 
     def log(self) -> str:
         """All that its services and programs have logged."""
-        return "\n".join(path.read_text(errors="replace") for path in sorted(self.config.path("var", "log").glob("*.log")))
+        return "\n".join(
+            path.read_text(errors="replace") for path in sorted(self.config.path("var", "log").glob("*.log"))
+        )
 
     # ---- actions
 
@@ -206,10 +210,17 @@ class Instance:
         """Whether it replicates from the other one, and nothing is wrong with it."""
         with contextlib.suppress(ServerError):
             found = self.query("SHOW ALL SLAVES STATUS")
-            with servers.administrator(self.config) as connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
+            with (
+                servers.administrator(self.config) as connection,
+                connection.cursor(pymysql.cursors.DictCursor) as cursor,
+            ):
                 cursor.execute("SHOW ALL SLAVES STATUS")
                 rows = cursor.fetchall()
-            return bool(found) and (rows[0]["Master_Port"], rows[0]["Slave_IO_Running"], rows[0]["Slave_SQL_Running"]) == (
+            return bool(found) and (
+                rows[0]["Master_Port"],
+                rows[0]["Slave_IO_Running"],
+                rows[0]["Slave_SQL_Running"],
+            ) == (
                 other.config.network.port,
                 "Yes",
                 "Yes",
@@ -273,7 +284,7 @@ class Writer:
 
     def __enter__(self) -> "Writer":
         self._connections: dict[str, Connection] = {}
-        self._number = max((number for number, in self._all(self.instances[0])), default=0)
+        self._number = max((number for (number,) in self._all(self.instances[0])), default=0)
         self._thread.start()
         wait_for(lambda: len(self.taken) > 20, "the first rows")
         return self
@@ -328,7 +339,7 @@ class Writer:
         taken = set(self.taken)
         for instance in instances:
             wait_for(
-                lambda instance=instance: taken <= {number for number, in self._all(instance)},  # type: ignore[misc]
+                lambda instance=instance: taken <= {number for (number,) in self._all(instance)},  # type: ignore[misc]
                 f"all rows on {instance.name}",
                 30,
             )

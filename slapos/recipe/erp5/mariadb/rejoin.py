@@ -18,7 +18,6 @@ from slapos.recipe.erp5.mariadb import (
     gtid,
     hand_over,
     own_url,
-    preflight,
     rebuild,
     role_state,
     sql,
@@ -124,6 +123,3 @@ def _save(config: Config, act: Act, connection: Connection, primary: Primary) ->
     act.step(f"save {found.count} transactions up to {gtid.text(found.only_here)}")
     path = diverged.save(config, found, f"{times.now():%Y%m%dT%H%M%SZ}")
     return f"; they are saved as {path}"
-
-
-__all__ = ["check", "decide", "preflight", "run"]
