@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import selectors
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs, web
+from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
@@ -38,9 +40,11 @@ def serve(path: Path) -> None:
     with selectors.DefaultSelector() as selector, Signals(selector) as signals:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
-        door = web.Door(path)
+        sampler = Sampler(path)
+        sampler.start()
         stop = threading.Event()
         threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
+        door = web.Door(path, lambda path: _page(path, sampler))
         try:
             while not signals.stop:
                 timeout = turn(scheduler, watched, door)
@@ -49,7 +53,13 @@ def serve(path: Path) -> None:
         finally:
             stop.set()
             door.close()
+            sampler.stop()
             scheduler.stop(times.now())
+
+
+def _page(path: Path, sampler: Sampler) -> web.Pages:
+    page = importlib.import_module("slapos.recipe.erp5.control.page")  # with templates and metrics
+    return page.Page(path, sampler)
 
 
 def turn(scheduler: Scheduler, watched: "Watched", door: web.Door) -> float:

@@ -51,13 +51,18 @@ class Act:
             shapes.save(self.config.path("var", "run", "action.json"), running, durable=False)
 
 
+def place(config: Config, name: str) -> contextlib.AbstractContextManager[None]:
+    """Hold the partition's one place for actions without being one. Raises Busy, naming the action that runs."""
+    return process.lock(config.path("var", "run", "action.lock"), _busy(config, name))
+
+
 @contextlib.contextmanager
 def running(config: Config, name: str, by: str) -> Iterator[Act]:
     """Hold the partition's one place for actions; how it ended goes to the journal.
 
     Raises Busy, naming the action that runs.
     """
-    with process.lock(config.path("var", "run", "action.lock"), _busy(config, name)):
+    with place(config, name):
         act = Act(config, name, by, times.text(times.now()))
         act.step(f"begin {name}")
         try:

@@ -63,7 +63,7 @@ _CONTROL = Option(
     "control-url",
     "Primary's takeover-url",
     "secret-url",
-    "the takeover-url that the primary publishes: with it the primary is fenced; without, replication.control-url counts",
+    "the takeover-url that the primary publishes, so that it can be told what to do; else replication.control-url",
 )
 _PRIMARY = Option(
     "primary-url",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import config
+from slapos.recipe.erp5.supervisor import Service
 
 ADMINISTRATOR = "slapos_administrator"
 """The local administration account: one name in every partition, a password of its own in each (FACTS 3)."""
@@ -200,6 +201,11 @@ class Config:
     def server_options(self) -> Path:
         """What on_start has decided on mariadbd's command line, an option a line; no file: nothing."""
         return self.path("var", "run", "mariadbd.options")
+
+    @property
+    def service(self) -> Service:
+        """The service mariadb, under its supervisor."""
+        return Service(self.path("var", "run"), "mariadb")
 
     @property
     def replication_memory(self) -> Path:

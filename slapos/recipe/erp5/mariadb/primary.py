@@ -87,6 +87,21 @@ def url(primary: Primary) -> str:
     return f"mysql://{user}:{password}@{primary.address}{query}"
 
 
+def with_account(url: str, user: str, password: str) -> str:
+    """A published URL, with this account where it has none: what is told to others has no password."""
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.scheme != "mysql":
+        return url
+    account = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return parts._replace(netloc=f"{account}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def without_account(primary: Primary) -> str:
+    """The URL that others may be told, who have the account already."""
+    query = "?" + urlencode({ENDPOINT: primary.endpoint}) if primary.endpoint else ""
+    return f"mysql://{primary.address}{query}"
+
+
 def translate(replication: Mapping[str, object]) -> dict[str, object] | None:
     """The parameter `replication` (completed by the schema) with each synonym under our own name; None for a primary.
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Gathers how a partition replicates right now: its own server, its primary, its replicas. It judges nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from pymysql.connections import Connection
 
 from slapos.recipe.erp5.errors import Error, ServerError
 from slapos.recipe.erp5.mariadb import (
@@ -93,11 +96,16 @@ class ReplicationStatus:
     semi_sync: SemiSync
 
 
-def gather(config: Config, now: datetime) -> ReplicationStatus:
-    """Look, and remember what the next look may not be able to see. Raises ConfigurationError."""
+def gather(
+    config: Config, now: datetime, ask: "Callable[[Config, Source], Upstream] | None" = None
+) -> ReplicationStatus:
+    """Look, and remember what the next look may not be able to see; `ask` asks the primary in place of ask_primary().
+
+    Raises ConfigurationError.
+    """
     own, error = _own(config)
     # Our own position first: the primary's, asked for later, can only be further.
-    upstream = _upstream(config, own.sources[0]) if own and own.sources else None
+    upstream = (ask or ask_primary)(config, own.sources[0]) if own and own.sources else None
     lag = _lag(config, own, now)
     return ReplicationStatus(
         socket=str(config.socket),
@@ -144,20 +152,30 @@ def _own(config: Config) -> tuple[Own | None, str]:
         return None, str(error)
 
 
-def _upstream(config: Config, source: Source) -> Upstream:
+def ask_primary(config: Config, source: Source) -> Upstream:
     """Ask the primary that the server really has, as the account with which it replicates."""
-    answer = Upstream(error="its password is not known here")
+    try:
+        with connect_primary(config, source) as connection:
+            return Upstream(facts=sql_replication.server_facts(connection))
+    except Error as error:
+        return silent(error)
+
+
+def silent(error: Error) -> Upstream:
+    """What is known of a primary that did not answer but with `error`."""
+    return Upstream(error=str(error), refused=isinstance(error, sql.AccessDenied))
+
+
+def connect_primary(config: Config, source: Source) -> Connection:
+    """A connection to the primary that the server really has. Raises AccessDenied, Error."""
+    refusal: Error = Error("its password is not known here")
     for password in _passwords(config):
         primary = Primary(source.host, source.port, source.user, password)
         try:
-            files = replica.upstream(config, source.tls)
-            with sql_replication.connect_primary(primary, files, TIMEOUT) as connection:
-                return Upstream(facts=sql_replication.server_facts(connection))
+            return sql_replication.connect_primary(primary, replica.upstream(config, source.tls), TIMEOUT)
         except sql.AccessDenied as error:
-            answer = Upstream(error=str(error), refused=True)
-        except Error as error:
-            return Upstream(error=str(error))
-    return answer
+            refusal = error
+    raise refusal
 
 
 def _passwords(config: Config) -> tuple[str, ...]:

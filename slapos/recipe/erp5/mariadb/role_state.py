@@ -35,10 +35,20 @@ class HandOver:
 
 
 @dataclass(frozen=True)
+class PendingFence:
+    """An old primary that could not be reached and has still to be fenced, by `control_url`."""
+
+    address: str
+    control_url: str = field(repr=False)
+    since: str
+
+
+@dataclass(frozen=True)
 class Promotion:
     """On a new primary: `action` (takeover, detach, switchover) is about to promote it, or was killed while it did.
 
-    `from_address` is its old primary's, `gtid` what had been applied.
+    `from_address` is its old primary's, `gtid` what had been applied; `unfenced` and `pending` become Change.unfenced
+    and RoleState.fence_pending.
     """
 
     action: str
@@ -46,6 +56,8 @@ class Promotion:
     gtid: str
     at: str
     hand_over_id: str = ""
+    unfenced: bool = False
+    pending: PendingFence | None = None
 
 
 @dataclass(frozen=True)
@@ -62,25 +74,18 @@ class Upstream:
 
 
 @dataclass(frozen=True)
-class PendingFence:
-    """An old primary that could not be reached and has still to be fenced, by `control_url`."""
-
-    address: str
-    control_url: str = field(repr=False)
-    since: str
-
-
-@dataclass(frozen=True)
 class Change:
     """The last change of role: `from_address` is the primary before it, `primary_url_now` the one after it.
 
-    `primary_url_now` has no password, and is empty where this database itself became the primary.
+    `primary_url_now` has no password, and is empty where this database itself became the primary; `unfenced`: the old
+    primary could not be fenced then.
     """
 
     action: str
     at: str
     from_address: str
     primary_url_now: str
+    unfenced: bool = False
 
 
 @dataclass(frozen=True)
