@@ -57,13 +57,18 @@ def primary_of(config: Config, url: str) -> Primary:
     return urls.parse(urls.with_account(url, *account))
 
 
+def has_certificate(config: Config, primary: Primary) -> bool:
+    """Whether we can connect to the new primary as it wants it."""
+    upstream = Files(config.tls).upstream
+    return not primary.endpoint or (
+        join.record(upstream).get("endpoint") == primary.endpoint and not join.needs_join(upstream, times.now())
+    )
+
+
 def get_certificate(config: Config, act: Act, primary: Primary) -> None:
     """Join the authority of the new primary, where it has one. Raises CertificateError."""
-    if not primary.endpoint:
-        return
-    act.step(f"have a certificate of {primary.address}")
-    upstream = Files(config.tls).upstream
-    if join.record(upstream).get("endpoint") != primary.endpoint or join.needs_join(upstream, times.now()):
+    if not has_certificate(config, primary):
+        act.step(f"have a certificate of {primary.address}")
         join.join(config, primary)
 
 

@@ -54,6 +54,8 @@ def about(config: Config) -> dict[str, Any]:
 
 
 def _fence(config: Config, by: str, reason: str) -> dict[str, Any]:
+    if status.is_replica(config):  # nothing to fence; and a fence would outlast that
+        return {"gtid": about(config)["position"]}
     with action.running(config, "fence", BY) as act:
         gtid = fence.fence(config, act, by[:200], reason[:200])
         act.sentence = f"this database refuses writes, as {by[:200]} asked for it ({reason[:200]}), at GTID {gtid}"
