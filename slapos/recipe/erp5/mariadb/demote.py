@@ -36,16 +36,20 @@ class Comparison:
     refused: str = ""
 
     @property
+    def common(self) -> tuple[Gtid, ...]:
+        """In each domain the last transaction that both have: the same server wrote it into both."""
+        theirs = {(one.domain, one.server): one.sequence for one in gtid.parse(self.theirs.binlog_state)}
+        both = (
+            Gtid(one.domain, one.server, min(one.sequence, theirs.get((one.domain, one.server), 0)))
+            for one in gtid.parse(self.ours.binlog_state)
+        )
+        return gtid.furthest(one for one in both if one.sequence)
+
+    @property
     def count(self) -> int:
         """How many transactions only this database has, as sequences count them."""
-        return sum(one.sequence - parting(self, one.domain) for one in gtid.furthest(self.only_here))
-
-
-def parting(found: Comparison, domain: int) -> int:
-    """The last sequence in `domain` of what both have: the same server wrote it into both."""
-    theirs = {(one.domain, one.server): one.sequence for one in gtid.parse(found.theirs.binlog_state)}
-    ours = (one for one in gtid.parse(found.ours.binlog_state) if one.domain == domain)
-    return max((min(one.sequence, theirs.get((domain, one.server), 0)) for one in ours), default=0)
+        parted = gtid.position(self.common)
+        return sum(one.sequence - parted.get(one.domain, 0) for one in gtid.furthest(self.only_here))
 
 
 # ---- the new primary
@@ -104,8 +108,8 @@ def require_same_history(primary: Primary, found: Comparison) -> None:
         )
     if found.refused:
         raise Refused(
-            f"{primary.address} cannot be followed from {found.ours.position or 'its beginning'} ({found.refused}): make"
-            " this database anew (option rebuild)"
+            f"{primary.address} cannot be followed from {found.ours.position or 'its beginning'} ({found.refused}):"
+            " make this database anew (option rebuild)"
         )
 
 

@@ -6,24 +6,11 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import demote, gtid, role_state, status
+from slapos.recipe.erp5.mariadb import gtid, role_state, status
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison
-from slapos.recipe.erp5.mariadb.gtid import Gtid
 
 PIECE = 1 << 20
-
-
-def start(found: Comparison) -> tuple[Gtid, ...]:
-    """The position behind which everything is only here: in each domain the last transaction that both have."""
-    ours = gtid.parse(found.ours.binlog_state)
-    last = []
-    for domain in sorted({one.domain for one in ours}):
-        sequence = demote.parting(found, domain)
-        server = next((one.server for one in ours if one.domain == domain and one.sequence >= sequence), 0)
-        if sequence:
-            last.append(Gtid(domain, server, sequence))
-    return tuple(last)
 
 
 def save(config: Config, found: Comparison, stamp: str) -> Path:
@@ -33,9 +20,11 @@ def save(config: Config, found: Comparison, stamp: str) -> Path:
     """
     logs = status.binary_log_files(config.data_directory)
     if not logs:
-        raise BackupError(f"{config.data_directory} has no binary logs, where the transactions would be: nothing is saved")
+        raise BackupError(
+            f"{config.data_directory} has no binary logs, where the transactions would be: nothing is saved"
+        )
     path = role_state.folder(config) / f"diverged-{stamp}.sql.gz"
-    position = gtid.text(start(found))
+    position = gtid.text(found.common)
     command = [config.program("mariadb-binlog"), "--no-defaults", "--verbose"]
     command += [f"--start-position={position}"] if position else []
     partial = path.with_suffix(".partial")

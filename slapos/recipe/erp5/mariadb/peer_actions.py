@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What this instance does for another one that has proved to know its token (control/peer.py)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from slapos.recipe.erp5 import times
@@ -164,7 +165,7 @@ def _follow(config: Config, primary_url: str, control_url: str = "") -> dict[str
         return {"follows": act.sentence}
 
 
-_ACTIONS = {
+_ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "status": about,
     "fence": _fence,
     "prepare-hand-over": _prepare,

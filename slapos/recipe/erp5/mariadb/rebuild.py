@@ -111,5 +111,7 @@ def _wait(config: Config) -> None:
     deadline = time.monotonic() + STOPPING
     while not private_server.answers(config.socket):
         if time.monotonic() > deadline:
-            raise ServerError(f"the server did not answer within {STOPPING:g} s after its start: see the log of mariadb")
+            raise ServerError(
+                f"the server did not answer within {STOPPING:g} s after its start: see the log of mariadb"
+            )
         time.sleep(0.05)

@@ -11,7 +11,17 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import Error, Refused
-from slapos.recipe.erp5.mariadb import demote, diverged, fence, gtid, hand_over, own_url, preflight, rebuild, role_state, sql
+from slapos.recipe.erp5.mariadb import (
+    demote,
+    diverged,
+    fence,
+    gtid,
+    hand_over,
+    own_url,
+    rebuild,
+    role_state,
+    sql,
+)
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison
@@ -113,6 +123,3 @@ def _save(config: Config, act: Act, connection: Connection, primary: Primary) ->
     act.step(f"save {found.count} transactions up to {gtid.text(found.only_here)}")
     path = diverged.save(config, found, f"{times.now():%Y%m%dT%H%M%SZ}")
     return f"; they are saved as {path}"
-
-
-__all__ = ["check", "decide", "preflight", "run"]

@@ -94,8 +94,8 @@ def _here(snapshot: Snapshot) -> list[Reason]:
         return [
             Reason(
                 REFUSE,
-                f"the primary {source.address} has to stop writing, which needs its own token: give the takeover-url that"
-                " it publishes (option control-url, or the parameter replication.control-url)",
+                f"the primary {source.address} has to stop writing, which needs its own token: give the takeover-url"
+                " that it publishes (option control-url, or the parameter replication.control-url)",
             )
         ]
     return []
