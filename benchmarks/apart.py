@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lets a benchmark run in a process of its own: with our dependencies, and not as root, as which MariaDB does not run."""
+"""Lets a benchmark run in a process of its own, with our dependencies, and not as root, as MariaDB does not."""
 
 import argparse
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The application of benchmarks/takeover: it numbers its rows, notes what was acknowledged, and finds the new primary."""
+"""The application of benchmarks/takeover: numbers its rows, notes what was acknowledged, finds the new primary."""
 
 import contextlib
 import itertools
