@@ -258,3 +258,96 @@ def test_the_promise_says_what_to_change(pair: Pair) -> None:
     assert verdict.good
     assert verdict.sentences[0].startswith("Mariadb is a primary, at GTID")
     assert position
+
+
+# ---- a primary whose token is known
+
+
+class _Peer:
+    """The primary's own answers, without the way to it (which control/peer_client.py is)."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, url: str) -> "_Peer":
+        return self
+
+    def __enter__(self) -> "_Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, name: str, parameters: dict[str, str], timeout: float) -> dict[str, object]:
+        return peer_actions.do(self._config, name, parameters)
+
+
+class _Silent(_Peer):
+    def call(self, name: str, parameters: dict[str, str], timeout: float) -> dict[str, object]:
+        raise PeerUnreachable("127.0.0.1:1 does not answer")
+
+
+URL = "https://127.0.0.1:1/#" + 32 * "a"
+
+
+def test_a_primary_that_answers_is_fenced_and_all_that_it_has_is_taken_along(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "Peer", _Peer(pair.primary.config))
+    config = pair.replica.config
+    writer = Writer(pair.primary.config)
+    wait_for(lambda: len(writer.acknowledged) > 100, "rows")
+    sentence = actions.perform(config, "takeover", "page", {"control-url": URL})
+    writer.join()
+    assert sentence.endswith(f"; the old primary at {address(pair)} is fenced")
+    assert rows(config) == rows(pair.primary.config)
+    assert set(writer.acknowledged) <= set(rows(config))
+    assert (is_writable(pair.primary.config), is_writable(config)) == (False, True)
+    pair.primary.restart()
+    assert not is_writable(pair.primary.config)
+
+
+def test_a_primary_that_answers_and_cannot_be_fenced_stays_the_primary(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "Peer", _Silent(pair.primary.config))
+    config = pair.replica.config
+    with pytest.raises(ServerError) as raised:
+        actions.perform(config, "takeover", "page", {"control-url": URL})
+    assert str(raised.value) == (
+        f"the primary at {address(pair)} answers and could not be fenced (127.0.0.1:1 does not answer), expected it to "
+        "refuse writes: this database is a replica still, and the old primary writable; remove the cause, or force it"
+    )
+    assert (is_writable(pair.primary.config), is_writable(config)) == (True, False)
+
+
+def test_a_dead_primary_is_to_be_fenced_when_it_comes_back(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "Peer", _Silent(pair.primary.config))
+    pair.primary.kill()
+    sentence = actions.perform(pair.replica.config, "takeover", "page", {"control-url": URL})
+    assert sentence.endswith(
+        f"; the old primary at {address(pair)} is not fenced yet (127.0.0.1:1 does not answer): that is tried until it is"
+    )
+    pending = role_state.load(pair.replica.config).fence_pending
+    assert pending
+    assert (pending.address, pending.control_url) == (address(pair), URL)
+
+
+# ---- without TCP
+
+
+def test_a_replica_without_tcp_opens_it(pair: Pair) -> None:
+    config = pair.replica.config
+    silent = dataclasses.replace(config.replication, allow_tcp_connections_on_replica=False)
+    servers.write_json(dataclasses.replace(config, replication=silent))
+    pair.replica.end()
+    with supervised(pair.replica):
+        assert query_locally(config, "SELECT @@skip_networking") == [(1,)]
+        pair.primary.kill()
+        done = run(config, "takeover")
+        assert done.returncode == 0, done.stderr
+        assert "step: restart the server with TCP, as it listens on its socket alone" in done.stderr
+        assert query(config, "SELECT @@skip_networking, @@read_only") == [(0, 0)]
+        assert "prepare the start" not in pair.replica.log().rpartition("step: stop")[2]
+        with servers.login(config, "erp5_user", servers.NASTY_PASSWORD, "erp5"):
+            pass

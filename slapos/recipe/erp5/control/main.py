@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs, web
+from slapos.recipe.erp5.control.network import Network
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.errors import ConfigurationError, Error
@@ -45,9 +46,10 @@ def serve(path: Path) -> None:
         stop = threading.Event()
         threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
         door = web.Door(path, lambda path: _page(path, sampler))
+        network = Network(config)
         try:
             while not signals.stop:
-                timeout = turn(scheduler, watched, door)
+                timeout = turn(scheduler, watched, door, network)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
@@ -62,15 +64,16 @@ def _page(path: Path, sampler: Sampler) -> web.Pages:
     return page.Page(path, sampler)
 
 
-def turn(scheduler: Scheduler, watched: "Watched", door: web.Door) -> float:
+def turn(scheduler: Scheduler, watched: "Watched", door: web.Door, network: Network) -> float:
     """Do what is to be done now; returns the seconds until the next turn at the latest.
 
     Whatever goes wrong here is one line, and tried again: no single job or file may end all the others for good.
     """
     try:
         if watched.has_changed():
-            _take_over(scheduler, watched.path)
+            _take_over(scheduler, watched.path, network)
         _open(door)
+        _look(network)
         return scheduler.tick(times.now())
     except Exception as error:
         watched.forget()
@@ -86,10 +89,20 @@ def _open(door: web.Door) -> None:
         process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
 
 
-def _take_over(scheduler: Scheduler, path: Path) -> None:
+def _look(network: Network) -> None:
+    """Have the server restarted when it needs another network; the jobs run on whatever comes of it."""
+    try:
+        network.look()
+    except (Error, OSError) as error:
+        process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
+
+
+def _take_over(scheduler: Scheduler, path: Path, network: Network) -> None:
     """Follow the changed configuration; one that cannot be used changes nothing but the state's `problem`."""
     try:
-        plans, problem = jobs.plans(configuration.load(path), path), ""
+        config = configuration.load(path)
+        plans, problem = jobs.plans(config, path), ""
+        network.follow(config)
         process.log(f"{path} has changed: following it")
     except ConfigurationError as error:
         plans, problem = scheduler.plans, str(error)
