@@ -59,6 +59,16 @@ def test_changed_parameters_count_at_once_and_once(world, capsys):
     assert world.asked == ["restart"]
 
 
+def test_each_change_counts_however_soon(world):
+    world.ask_for(True)
+    world.network.look()
+    world.running = (8, LOUD)
+    world.network.look()
+    world.ask_for(False)
+    world.network.look()
+    assert world.asked == ["restart", "restart"]
+
+
 def test_a_server_that_is_not_up_yet_is_looked_at_later(world):
     world.ask_for(True)
     world.running = None

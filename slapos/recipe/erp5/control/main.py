@@ -47,7 +47,8 @@ def serve(path: Path) -> None:
         watcher.start()
         stop = threading.Event()
         threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
-        door, network = web.Door(path, lambda path: _page(path, sampler)), Network(config)
+        door = web.Door(path, lambda path: _page(path, sampler))
+        network = Network(config)
         try:
             while not signals.stop:
                 timeout = turn(scheduler, watched, door, network)

@@ -11,7 +11,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 SETTLING = 20.0
 """Seconds that role and network may differ without a change of parameters: who changes the role restarts by himself."""
 PAUSE = 300.0
-"""Seconds between two restarts, should one not help."""
+"""Seconds between two restarts that no change of parameters asks for, should one not help."""
 
 
 def server_options(config: Config) -> tuple[int, tuple[str, ...]] | None:
@@ -61,7 +61,7 @@ class Network:
     def _is_due(self, pid: int, now: float) -> bool:
         if self.seen != pid:
             self.seen, self.since = pid, now
-        return now >= self.not_before and (self.fresh or now - self.since >= SETTLING)
+        return self.fresh or (now >= self.not_before and now - self.since >= SETTLING)
 
 
 def _words(options: tuple[str, ...]) -> str:

@@ -162,8 +162,10 @@ def applying_problems(snapshot: Snapshot, own: Own) -> Iterator[Reason]:
     elif left:
         yield Reason(INFO, f"{transactions(left)} received and not applied yet: that is done first")
     ours = gtid.parse(own.facts.binlog_state)
-    begun = gtid.parse(snapshot.status.begun.gtid) if snapshot.status.begun else ()
-    if extra := gtid.errant(ours, own.facts.server_id, begun):
+    begun = snapshot.status.begun
+    # One that was a primary before has transactions of its own, which its new primary has too.
+    extra = gtid.errant(ours, own.facts.server_id, gtid.parse(begun.gtid)) if begun and not snapshot.role.last else ()
+    if extra:
         yield Reason(WARN, f"this replica has transactions of its own (GTID {gtid.text(extra)}), expected none")
 
 
