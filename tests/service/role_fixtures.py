@@ -142,10 +142,9 @@ class Instance:
         shutil.rmtree(self.config.partition)
 
     def log(self) -> str:
-        """All that its services and programs have logged."""
-        return "\n".join(
-            path.read_text(errors="replace") for path in sorted(self.config.path("var", "log").glob("*.log"))
-        )
+        """The end of what its services and programs have logged."""
+        logs = (self.config.path("var", "log", f"{name}.log") for name in ("control", "service", "mariadb-error"))
+        return "\n".join(f"-- {path}\n{path.read_text(errors='replace')[-4000:]}" for path in logs)
 
     # ---- actions
 

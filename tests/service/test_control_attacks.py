@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whoever is not meant to act does not, by real nginx: each attack is refused, changes nothing, and leaves no secret."""
+"""Whoever is not meant to act does not, by real nginx: each attack is refused, changes nothing, leaves no secret."""
 
 import socket
 from collections.abc import Iterator
@@ -185,7 +185,13 @@ def test_nginx_limits_posts(front):
     + ["/replication/challenge", "/live", "/static/../page.py", "/static/..%2fpage.py", "/static/%2e%2e%2fpage.py"]
     + ["/static/..%252fpage.py", "/static//etc/passwd", "/static/page.py", "/static/", "/action/", "/action/..%2fx"]
     + ["/action/fence/", "/action/Fence", "/control/", "/peer/../status.json/x", "/.well-known/x", "/static/\\..\\page"]
-    + ["/srv/kept/control-token", "/../../../../srv/kept/control-token", "/fence", "/status.json%00", "/login%0d%0aX:y"],
+    + [
+        "/srv/kept/control-token",
+        "/../../../../srv/kept/control-token",
+        "/fence",
+        "/status.json%00",
+        "/login%0d%0aX:y",
+    ],
 )
 def test_paths_that_lead_nowhere(front, victim, path):
     for method in ("GET", "POST"):

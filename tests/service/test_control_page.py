@@ -144,7 +144,7 @@ def test_the_fragment_has_the_same_parts(replica):
     client.log_in()
     parts = re.findall(r'id="(part-[a-z]+)"', client.get("/fragment").text)
     assert parts == re.findall(r'id="(part-[a-z]+)"', client.get("/").text)
-    assert len(parts) == 7
+    assert len(parts) == 8
 
 
 def test_a_dead_primary_is_told_and_its_last_position_stays_known(replica, pair):

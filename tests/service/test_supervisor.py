@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slapos.recipe.erp5 import supervise, supervisor
-from slapos.recipe.erp5.mariadb import private_server
+from slapos.recipe.erp5.mariadb import private_server, status, verdict
 from slapos.recipe.erp5.mariadb.config import Config, Database
 from slapos.recipe.erp5.supervisor import RUNNING, STOPPED, WAITING, Supervised
 from tests.service import servers
@@ -53,10 +53,16 @@ class Supervision:
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8")
 
-    def status(self) -> Supervised | None:
+    def look(self) -> Supervised | None:
+        """How it stands, None without a supervisor; the groups that are seen are remembered."""
         found = supervisor.status(self.service)
         if found and found.child_pid:
             self.groups.add(found.child_pid)
+        return found
+
+    def status(self) -> Supervised:
+        found = self.look()
+        assert found, "no supervisor runs"
         return found
 
     def running(self) -> Supervised:
@@ -64,8 +70,8 @@ class Supervision:
         found: list[Supervised] = []
 
         def runs() -> bool:
-            status = self.status()
-            found[:] = [status] if status and status.state == RUNNING else []
+            now = self.look()
+            found[:] = [now] if now and now.state == RUNNING else []
             return bool(found)
 
         wait_for(runs, "a running child")
@@ -116,7 +122,7 @@ def other(config: Config) -> Iterator[list[Supervision]]:
 def finish(made: Supervision) -> None:
     if made.process is None:
         return
-    made.status()
+    made.look()
     if made.process.poll() is None:
         try:
             made.end()
@@ -144,10 +150,10 @@ def lines(made: Supervision) -> list[str]:
 
 
 def test_it_serves_and_a_stop_of_the_group_stops_all(small):
-    status = small.run()
-    assert (status.state, status.ends) == (RUNNING, ())
-    assert Path("/proc", str(status.child_pid), "comm").read_text() == "mariadbd\n"
-    assert os.getpgid(status.child_pid) == status.child_pid != small.process.pid
+    found = small.run()
+    assert (found.state, found.ends) == (RUNNING, ())
+    assert Path("/proc", str(found.child_pid), "comm").read_text() == "mariadbd\n"
+    assert os.getpgid(found.child_pid) == found.child_pid != small.process.pid
     assert small.end() == 0
     assert not small.answers()
     assert "Shutdown complete" in small.config.error_log.read_text()
@@ -231,6 +237,25 @@ def test_when_who_stopped_it_dies_it_is_started_again(small):
     assert lines(small)[-1].endswith(" stopped it and has ended without starting it again: start")
 
 
+def test_a_creation_that_fails_is_tried_again_by_itself_and_its_promise_tells(small):
+    go, context = small.config.path("go"), servers.service_context(small.config)
+    failing = f"[ -e {go} ] || {{ echo 'error: no room' >&2; exit 1; }}\n{context['on_creation']}"
+    servers.write_script(small.config.path("bin", "mariadb-service"), context | {"on_creation": failing})
+    small.log_file = small.config.path(f".slappart0_mariadb-{'0' * 32}.log")
+    small.start()
+    wait_for(lambda: small.log_file.exists() and "it starts again in 4 s" in small.log(), "the third failure")
+    found = status.server(small.config)
+    (sentence,) = verdict.server(found).sentences
+    assert sentence == (
+        "the creation of the database has failed (on_creation ended with status 1: its reason is above), expected a"
+        " database that answers: remove that cause; the creation begins again by itself at"
+        f" {found.supervised.next_start}"
+    )
+    go.touch()
+    wait_for(lambda: small.config.data_directory.exists() and small.answers(), "the database")
+    assert not verdict.server(status.server(small.config)).good
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_supervisor_leaves_nothing_behind(small, moment):
     small.start()
@@ -277,9 +302,9 @@ def test_a_failing_command_is_started_again_and_again_with_growing_pauses(config
         f"ended with status 3 after 0 s, which nobody asked for; it starts again in {seconds} s"
         for seconds in (1, 2, 4)
     ]
-    status = made.status()
-    assert (status.state, status.child_pid) == (WAITING, 0)
-    assert [end.how for end in status.ends] == ["ended with status 3"] * 3
+    found = made.status()
+    assert (found.state, found.child_pid) == (WAITING, 0)
+    assert [end.how for end in found.ends] == ["ended with status 3"] * 3
     supervisor.restart(made.service)  # does not wait for the pause
     wait_for(lambda: len(made.status().ends) == 4, "the fourth failure")
 

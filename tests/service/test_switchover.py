@@ -77,7 +77,8 @@ def test_the_program_is_killed(roles, place, outcome):
         now, _ = one_primary(primary, replica, writer)
         assert now is (primary if outcome == "stays" else replica)
     writer.assert_kept(primary, replica)
-    assert primary.state.fenced is primary.state.hand_over is replica.state.promotion is None
+    wait_for(lambda: replica.state.promotion is None, "the end of the promotion")
+    assert primary.state.fenced is primary.state.hand_over is None
 
 
 @pytest.mark.parametrize(("place", "outcome"), PROGRAM)

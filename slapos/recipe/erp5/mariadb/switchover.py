@@ -19,7 +19,6 @@ from slapos.recipe.erp5.control import peer_proof
 from slapos.recipe.erp5.control.peer_client import Peer, PeerRefused
 from slapos.recipe.erp5.errors import ConfigurationError, Error, Refused
 from slapos.recipe.erp5.mariadb import (
-    drain,
     gtid,
     hand_over,
     own_url,
@@ -249,8 +248,7 @@ class _Switch:
                 f"this database has become the primary, and the rest was not completed ({reason}): run switchover again"
             ) from error
         hand_over.cancel(self.config, self.secret)
-        with contextlib.suppress(Error, OSError):  # a server that is down does so at its next start
-            drain.receive_again(self.config, self.connection)
+        hand_over.go_on(self.config)
         self.act.step(f"cancel, and let {self.address} write again")
         raise Refused(f"the switchover was cancelled, as {reason}; {self._cancelled()}") from error
 

@@ -3,7 +3,8 @@
 
 - An old primary that handed over, and was not told how that ended, asks the new one (ask_new_primary).
 - A new primary fences the old one as soon as that answers (fence_old_primary).
-- A promotion that was killed after its point of no return is completed (complete_promotion).
+- A switchover that was killed before its point of no return is cancelled (hand_over.settle).
+- A promotion that was killed behind it is completed (complete_promotion).
 """
 
 from datetime import datetime, timedelta
@@ -25,6 +26,9 @@ TIMEOUT = 10.0
 def look(config: Config, now: datetime) -> None:
     """Do what is to be done now. Raises Error, OSError: to be tried again."""
     state = role_state.load(config)
+    if state.promotion and state.promotion.hand_over_id:
+        with action.place(config, "hand-over"):  # not while the switchover itself is at work
+            hand_over.settle(config)
     if promote.is_unfinished(config):
         complete_promotion(config)
     if state.fence_pending:
