@@ -17,7 +17,6 @@ from urllib.request import urlopen
 import psutil
 
 from slapos.recipe.erp5.control import token
-from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import primary, private_server, sql_replication
 from slapos.recipe.erp5.mariadb.config import (
     REPLICATION_USER,
@@ -30,7 +29,7 @@ from slapos.recipe.erp5.mariadb.config import (
 )
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.passwords import make_token
-from slapos.recipe.erp5.tls import own, renew
+from slapos.recipe.erp5.tls import own
 from tests.service import servers
 from tests.service.servers import wait_for
 
@@ -77,7 +76,8 @@ class Machine:
         nginx, config = servers.part("nginx") + "/sbin/nginx", self.config
         self.python("tls.caucased")
         wait_for(self.authority_answers, "the certificate authority")
-        assert renew.one_at_a_time(self.load()) == 0, "no certificates"
+        self.python("tls.renew")
+        assert self.children.pop().wait(servers.PATIENCE) == 0, f"no certificates, see {self.log}"
         self.spawn(nginx, "-e", self.log, "-p", self.folder, "-c", self.folder / "etc/nginx.conf")
         self.python("control.main")
         service = [sys.executable, "-I", "-S", "-B", SUPERVISE, "--name", "mariadb", "--run", config.service.run, "--"]
@@ -89,9 +89,6 @@ class Machine:
         with contextlib.suppress(OSError, http.client.HTTPException):
             return urlopen(f"{own.url(self.config)}/cas/crl", timeout=5).status == 200
         return False
-
-    def load(self) -> Config:
-        return configuration.load(self.json)
 
     @property
     def json(self) -> Path:
