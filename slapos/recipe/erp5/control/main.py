@@ -17,6 +17,7 @@ from slapos.recipe.erp5.control import jobs, web
 from slapos.recipe.erp5.control.network import Network
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
+from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import semi_sync
@@ -41,10 +42,11 @@ def serve(path: Path) -> None:
     with selectors.DefaultSelector() as selector, Signals(selector) as signals:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
-        sampler = Sampler(path)
+        sampler, watcher = Sampler(path), Watcher(path)
         sampler.start()
         stop = threading.Event()
         threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
+        watcher.start()
         door = web.Door(path, lambda path: _page(path, sampler))
         network = Network(config)
         try:
@@ -54,6 +56,7 @@ def serve(path: Path) -> None:
                     key.data()
         finally:
             stop.set()
+            watcher.stop()
             door.close()
             sampler.stop()
             scheduler.stop(times.now())

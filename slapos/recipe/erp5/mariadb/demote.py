@@ -36,16 +36,20 @@ class Comparison:
     refused: str = ""
 
     @property
+    def common(self) -> tuple[Gtid, ...]:
+        """In each domain the last transaction that both have: the same server wrote it into both."""
+        theirs = {(one.domain, one.server): one.sequence for one in gtid.parse(self.theirs.binlog_state)}
+        both = (
+            Gtid(one.domain, one.server, min(one.sequence, theirs.get((one.domain, one.server), 0)))
+            for one in gtid.parse(self.ours.binlog_state)
+        )
+        return gtid.furthest(one for one in both if one.sequence)
+
+    @property
     def count(self) -> int:
         """How many transactions only this database has, as sequences count them."""
-        return sum(one.sequence - parting(self, one.domain) for one in gtid.furthest(self.only_here))
-
-
-def parting(found: Comparison, domain: int) -> int:
-    """The last sequence in `domain` of what both have: the same server wrote it into both."""
-    theirs = {(one.domain, one.server): one.sequence for one in gtid.parse(found.theirs.binlog_state)}
-    ours = (one for one in gtid.parse(found.ours.binlog_state) if one.domain == domain)
-    return max((min(one.sequence, theirs.get((domain, one.server), 0)) for one in ours), default=0)
+        parted = gtid.position(self.common)
+        return sum(one.sequence - parted.get(one.domain, 0) for one in gtid.furthest(self.only_here))
 
 
 # ---- the new primary
@@ -57,13 +61,18 @@ def primary_of(config: Config, url: str) -> Primary:
     return urls.parse(urls.with_account(url, *account))
 
 
+def has_certificate(config: Config, primary: Primary) -> bool:
+    """Whether we can connect to the new primary as it wants it."""
+    upstream = Files(config.tls).upstream
+    return not primary.endpoint or (
+        join.record(upstream).get("endpoint") == primary.endpoint and not join.needs_join(upstream, times.now())
+    )
+
+
 def get_certificate(config: Config, act: Act, primary: Primary) -> None:
     """Join the authority of the new primary, where it has one. Raises CertificateError."""
-    if not primary.endpoint:
-        return
-    act.step(f"have a certificate of {primary.address}")
-    upstream = Files(config.tls).upstream
-    if join.record(upstream).get("endpoint") != primary.endpoint or join.needs_join(upstream, times.now()):
+    if not has_certificate(config, primary):
+        act.step(f"have a certificate of {primary.address}")
         join.join(config, primary)
 
 
@@ -99,8 +108,8 @@ def require_same_history(primary: Primary, found: Comparison) -> None:
         )
     if found.refused:
         raise Refused(
-            f"{primary.address} cannot be followed from {found.ours.position or 'its beginning'} ({found.refused}): make"
-            " this database anew (option rebuild)"
+            f"{primary.address} cannot be followed from {found.ours.position or 'its beginning'} ({found.refused}):"
+            " make this database anew (option rebuild)"
         )
 
 

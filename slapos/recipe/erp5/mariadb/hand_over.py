@@ -6,6 +6,7 @@ cancelled, durably, after which nothing here promotes under it any more. Whoever
 partition's actions (action.py), as a switchover does from its beginning to its end.
 """
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import peer_proof
-from slapos.recipe.erp5.errors import Busy, Refused
-from slapos.recipe.erp5.mariadb import action, role_state, status
+from slapos.recipe.erp5.errors import Busy, Error, Refused
+from slapos.recipe.erp5.mariadb import action, drain, role_state, sql, status
 from slapos.recipe.erp5.mariadb.config import Config
 
 OPEN, PROMOTED, CANCELLED, RUNNING = "open", "promoted", "cancelled", "running"
@@ -106,7 +107,18 @@ def settle(config: Config) -> tuple[Record, ...]:
     for record in left:
         process.log(f"step: a hand-over that was begun at {record.at} and left open is {decided}")
         end(config, record.secret, decided)
+    if left and decided == CANCELLED:
+        go_on(config)
     return tuple(dataclasses.replace(record, outcome=decided) for record in left)
+
+
+def go_on(config: Config) -> None:
+    """Replicate again, where a hand-over that was cancelled had stopped that; a server does so at its start, too."""
+    with (
+        contextlib.suppress(Error, OSError),
+        sql.connect(config.defaults_file, config.socket, status.TIMEOUT) as connection,
+    ):
+        drain.receive_again(config, connection)
 
 
 # ---- asked by the old primary

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What this instance does for another one that has proved to know its token (control/peer.py)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from slapos.recipe.erp5 import times
@@ -54,6 +55,8 @@ def about(config: Config) -> dict[str, Any]:
 
 
 def _fence(config: Config, by: str, reason: str) -> dict[str, Any]:
+    if status.is_replica(config):  # nothing to fence; and a fence would outlast that
+        return {"gtid": about(config)["position"]}
     with action.running(config, "fence", BY) as act:
         gtid = fence.fence(config, act, by[:200], reason[:200])
         act.sentence = f"this database refuses writes, as {by[:200]} asked for it ({reason[:200]}), at GTID {gtid}"
@@ -162,7 +165,7 @@ def _follow(config: Config, primary_url: str, control_url: str = "") -> dict[str
         return {"follows": act.sentence}
 
 
-_ACTIONS = {
+_ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "status": about,
     "fence": _fence,
     "prepare-hand-over": _prepare,

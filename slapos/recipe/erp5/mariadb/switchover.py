@@ -93,8 +93,8 @@ def _here(snapshot: Snapshot) -> list[Reason]:
         return [
             Reason(
                 REFUSE,
-                f"the primary {source.address} has to stop writing, which needs its own token: give the takeover-url that"
-                " it publishes (option control-url, or the parameter replication.control-url)",
+                f"the primary {source.address} has to stop writing, which needs its own token: give the takeover-url"
+                " that it publishes (option control-url, or the parameter replication.control-url)",
             )
         ]
     return []
@@ -248,6 +248,7 @@ class _Switch:
                 f"this database has become the primary, and the rest was not completed ({reason}): run switchover again"
             ) from error
         hand_over.cancel(self.config, self.secret)
+        hand_over.go_on(self.config)
         self.act.step(f"cancel, and let {self.address} write again")
         raise Refused(f"the switchover was cancelled, as {reason}; {self._cancelled()}") from error
 
