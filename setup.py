@@ -21,6 +21,7 @@ RECIPES = [
 ]
 
 PROGRAMS = {
+    "mariadb-action": "mariadb.actions",
     "mariadb-caucased": "tls.caucased",
     "mariadb-control": "control.main",
     "mariadb-control-token": "control.token",

@@ -18,6 +18,8 @@ SOFTWARE = ROOT / "software" / "erp5"
 # What stack/erp5/buildout.cfg hands over; nothing of it has to exist to render.
 RELEASE = {
     "bin": "/RELEASE/bin",
+    "python": "/RELEASE/bin/python",
+    "supervise": "/RELEASE/parts/supervise/supervise.py",
     "schemas": str(SOFTWARE),
     "templates": str(ROOT / "stack" / "erp5"),
     "mariadbd-service-template": str(ROOT / "component" / "mariadb" / "mariadbd-service.sh.in"),

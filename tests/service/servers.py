@@ -31,6 +31,7 @@ from slapos.recipe.erp5.mariadb.config import (
     Network,
     PhysicalBackup,
     Secrets,
+    SemiSync,
     Software,
 )
 from slapos.recipe.erp5.tls import files
@@ -118,6 +119,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
         replication_user="replication_user",
         replicas_use_tls=True,
         caucased=Caucased("", ()),
+        semi_sync=SemiSync(False, 10),
     )
     config = dataclasses.replace(config, **changes)
     write_config(config)

@@ -344,7 +344,8 @@ def test_a_replica_whose_network_is_off_as_asked_is_accepted():
             False,
             (
                 f"the server on {there.socket} has its network off, expected it to listen on "
-                f"127.0.0.1:{there.network.port}: restart the service, as this is read at its start alone",
+                f"127.0.0.1:{there.network.port}: mariadb-control restarts the service for that within two minutes; if"
+                f" it does not, write restart into {there.service.fifo}",
             ),
         )
 

@@ -12,7 +12,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import jobs, main, scheduler, state
 from slapos.recipe.erp5.control.scheduler import Plan, Scheduler
 from slapos.recipe.erp5.control.state import Job, State
-from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.errors import ConfigurationError, ServerError
 from slapos.recipe.erp5.mariadb import manifest
 from tests.unit.mariadb import partition
 
@@ -264,6 +264,16 @@ class Closed:
         pass
 
 
+class Idle:
+    """A network as it should be."""
+
+    def follow(self, config) -> None:
+        pass
+
+    def look(self) -> None:
+        pass
+
+
 def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, capsys):
     new, watched = served
     results = iter((OSError(5, "Input/output error"), (PATIENT,)))
@@ -275,12 +285,26 @@ def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, ca
 
     monkeypatch.setattr(main.configuration, "load", lambda path: None)
     monkeypatch.setattr(main.jobs, "plans", plans)
-    assert main.turn(new, watched, Closed()) == 30
+    assert main.turn(new, watched, Closed(), Idle()) == 30
     (line,) = capsys.readouterr().err.splitlines()
     assert line.split(" ", 2)[2] == ("error: unexpected OSError: [Errno 5] Input/output error; the jobs go on in 30 s")
     assert new.plans == ()
-    main.turn(new, watched, Closed())
+    main.turn(new, watched, Closed(), Idle())
     assert new.plans == (PATIENT,)
+    assert state.load(new.state_file).heartbeat != ""
+
+
+def test_a_restart_that_cannot_be_asked_for_stops_no_job(served, monkeypatch, capsys):
+    class Failing(Idle):
+        def look(self) -> None:
+            raise ServerError("no supervisor listens")
+
+    monkeypatch.setattr(main.configuration, "load", lambda path: None)
+    monkeypatch.setattr(main.jobs, "plans", lambda config, path: (PATIENT,))
+    new, watched = served
+    main.turn(new, watched, Closed(), Failing())
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.split(" ", 2)[2] == "error: no supervisor listens; this is tried again in 30 s"
     assert state.load(new.state_file).heartbeat != ""
 
 
@@ -292,7 +316,7 @@ def test_a_socket_that_cannot_be_had_stops_no_job(served, monkeypatch, capsys):
     monkeypatch.setattr(main.configuration, "load", lambda path: None)
     monkeypatch.setattr(main.jobs, "plans", lambda config, path: (PATIENT,))
     new, watched = served
-    main.turn(new, watched, Stuck())
+    main.turn(new, watched, Stuck(), Idle())
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.split(" ", 2)[2] == "error: control.sock: Address already in use; this is tried again in 30 s"
     assert new.plans == (PATIENT,)

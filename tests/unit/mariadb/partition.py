@@ -13,6 +13,7 @@ from slapos.recipe.erp5.mariadb.config import (
     Network,
     PhysicalBackup,
     Secrets,
+    SemiSync,
     Software,
 )
 from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physical
@@ -45,6 +46,7 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
         replication_user="replication_user",
         replicas_use_tls=True,
         caucased=Caucased("", ()),
+        semi_sync=SemiSync(False, 10),
     )
 
 

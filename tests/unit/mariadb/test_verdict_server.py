@@ -2,11 +2,14 @@
 """What is said about the server: each state of the world, and the whole line."""
 
 import dataclasses
+from pathlib import Path
 
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import progress, verdict
 from slapos.recipe.erp5.mariadb.progress import State
 from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, ServerStatus
+from slapos.recipe.erp5.supervisor import Ended, Service, Supervised
 
 OURS = Identity("10.11.19-MariaDB", 7, "/p/srv/mariadb", 20001, ("127.0.0.2",), True, False, 7300)
 OTHER = dataclasses.replace(OURS, server_id=8, data_directory="/q/srv/mariadb")
@@ -27,6 +30,8 @@ def status(local=UP, *network, **changes):
         "step": "",
         "local": local,
         "network": network or (Answer(TCP, OURS),),
+        "service": Service(Path("/p/var/run"), "mariadb"),
+        "at": times.parse("2026-11-22T12:00:00Z"),
     }
     return ServerStatus(**values | changes)
 
@@ -145,8 +150,8 @@ def test_another_port_than_configured():
 def test_network_off():
     local = Answer(SOCKET, dataclasses.replace(OURS, networking=False))
     assert problem(local, Answer(TCP, error="refused")) == (
-        f"the server on {SOCKET} has its network off, expected it to listen on {TCP}: restart the service, as this is "
-        "read at its start alone"
+        f"the server on {SOCKET} has its network off, expected it to listen on {TCP}: mariadb-control restarts the"
+        " service for that within two minutes; if it does not, write restart into /p/var/run/mariadb.supervise"
     )
 
 
@@ -160,9 +165,69 @@ def test_network_off_as_asked_for():
 def test_network_on_that_should_be_off():
     assert problem(UP, Answer(TCP, OURS), silent=True) == (
         f"the server on {SOCKET} listens on port 20001 of 127.0.0.2, expected its network off, as "
-        "replication.allow-tcp-connections-on-replica is false and the database is a replica: restart the service, as "
-        "this is read at its start alone"
+        "replication.allow-tcp-connections-on-replica is false and the database is a replica: mariadb-control restarts"
+        " the service for that within two minutes; if it does not, write restart into /p/var/run/mariadb.supervise"
     )
+
+
+ENDED = (
+    Ended("2026-11-22T10:00:00Z", "ended with status 1", 3.0),
+    Ended("2026-11-22T11:50:00Z", "was killed by SIGSEGV", 7200.5),
+)
+RUNS = Supervised(5, 6, "running", "2026-11-22T11:50:01Z", "", ENDED, ())
+WAITS = Supervised(5, 0, "waiting", "2026-11-22T11:59:59Z", "2026-11-22T12:01:00Z", ENDED, ())
+STOPPED = Supervised(5, 0, "stopped", "2026-11-22T11:59:59Z", "", (), ())
+NOBODY = Answer(SOCKET, error="nobody")
+
+
+def test_a_crash_is_told_for_a_while_and_counted_later():
+    assert problem(supervised=RUNS) == (
+        "the service mariadb was killed by SIGSEGV at 2026-11-22T11:50:00Z, which nobody had asked for, after 7200.5 s,"
+        " and was started again (once in the last 15 min), expected no end that nobody asked for: read its logs for the"
+        " cause; this is said for 15 min"
+    )
+    assert summary(supervised=RUNS, at=times.parse("2026-11-22T12:05:00Z")) == (
+        f"MariaDB 10.11.19-MariaDB with server id 7 answers on {SOCKET} and {TCP}, up for 2 h; it was killed by SIGSEGV"
+        " at 2026-11-22T11:50:00Z, which nobody had asked for, after 7200.5 s, and was started again (2 times since"
+        " 2026-11-22T10:00:00Z)"
+    )
+    assert summary(supervised=dataclasses.replace(RUNS, ends=())).endswith("up for 2 h")
+
+
+def test_waiting_after_a_crash():
+    assert problem(NOBODY, Answer(TCP, error="refused"), supervised=WAITS) == (
+        "the service mariadb was killed by SIGSEGV at 2026-11-22T11:50:00Z, which nobody had asked for, after 7200.5 s,"
+        " expected it to run: read its logs and remove the cause; it starts again by itself at 2026-11-22T12:01:00Z"
+        " (once in the last 15 min)"
+    )
+
+
+def test_started_again_and_not_up_yet():
+    sentences = verdict.server(status(NOBODY, Answer(TCP, error="refused"), supervised=RUNS)).sentences
+    assert [sentence.partition(" (")[0] for sentence in sentences] == [
+        "the service mariadb was killed by SIGSEGV at 2026-11-22T11:50:00Z, which nobody had asked for, after 7200.5 s,"
+        " and was started again",
+        f"no server answers on {SOCKET}",
+    ]
+
+
+def test_stopped_by_request():
+    sentence = (
+        "the service mariadb was stopped at 2026-11-22T11:59:59Z by a request to its supervisor, expected it to run:"
+        " wait for the program that asked, or write start into /p/var/run/mariadb.supervise"
+    )
+    assert problem(NOBODY, Answer(TCP, error="refused"), supervised=STOPPED) == sentence
+    assert problem(NOBODY, exists=False, at_work=False, supervised=STOPPED) == sentence
+
+
+def test_a_creation_that_failed_is_tried_again():
+    sentence = problem(NOBODY, exists=False, creating=True, at_work=False, error="no room", supervised=WAITS)
+    assert sentence == (
+        "the creation of the database has failed (no room), expected a database that answers: remove that cause; the"
+        " creation begins again by itself at 2026-11-22T12:01:00Z"
+    )
+    again = dataclasses.replace(RUNS, ends=(ENDED[1],))
+    assert "is being created" in problem(NOBODY, exists=False, creating=True, supervised=again)
 
 
 BOOTSTRAP = State(stage="unpack", method="stored physical", since="2026-11-22T11:00:00Z")

@@ -35,9 +35,8 @@ class Recipe:
 
     Options out, set while the section is initialised: `replication` (the translated parameter, or None), `is-replica`
     (bool: whether the database came, or is to come, from another server), `is-primary` (the opposite), `user` (of the
-    replication account), `authority` and `authority-differs` (bool: whether another one is asked for now), `password`
-    (what `replication-password` is to become: empty where it stays) and `networking` (a variable for the service
-    script, which says what is asked for).
+    replication account), `authority` and `authority-differs` (bool: whether another one is asked for now) and
+    `password` (what `replication-password` is to become: empty where it stays).
     Raises UserError, one sentence naming the parameter, and quoting no password.
     """
 
@@ -56,7 +55,6 @@ class Recipe:
         options["replication"] = replication
         options["is-replica"], options["is-primary"] = self.origin.replica, not self.origin.replica
         options["user"] = self.origin.user
-        options["networking"] = f"MARIADB_NETWORKING={networking(replication)}"
         options["password"] = "" if exists else password(replication, before)
 
     def install(self) -> tuple[str, ...]:
@@ -88,11 +86,6 @@ def password(replication: Mapping[str, object] | None, before: Origin) -> str:
     if replication:
         return upstream(replication).password
     return make_password(PASSWORD_LENGTH) if before.replica else ""
-
-
-def networking(replication: Mapping[str, object] | None) -> str:
-    """What is asked for; what there is depends on the database as well (mariadb/decide.py)."""
-    return "tcp" if replication is None or replication["allow-tcp-connections-on-replica"] else "socket-on-a-replica"
 
 
 def upstream(replication: Mapping[str, object]) -> primary.Primary:

@@ -8,16 +8,19 @@ import os
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs, web
+from slapos.recipe.erp5.control.network import Network
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
 from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import semi_sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,14 +44,18 @@ def serve(path: Path) -> None:
         scheduler.take(plans, "", times.now())
         sampler, watcher = Sampler(path), Watcher(path)
         sampler.start()
+        stop = threading.Event()
+        threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
         watcher.start()
         door = web.Door(path, lambda path: _page(path, sampler))
+        network = Network(config)
         try:
             while not signals.stop:
-                timeout = turn(scheduler, watched, door)
+                timeout = turn(scheduler, watched, door, network)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
+            stop.set()
             watcher.stop()
             door.close()
             sampler.stop()
@@ -60,15 +67,16 @@ def _page(path: Path, sampler: Sampler) -> web.Pages:
     return page.Page(path, sampler)
 
 
-def turn(scheduler: Scheduler, watched: "Watched", door: web.Door) -> float:
+def turn(scheduler: Scheduler, watched: "Watched", door: web.Door, network: Network) -> float:
     """Do what is to be done now; returns the seconds until the next turn at the latest.
 
     Whatever goes wrong here is one line, and tried again: no single job or file may end all the others for good.
     """
     try:
         if watched.has_changed():
-            _take_over(scheduler, watched.path)
+            _take_over(scheduler, watched.path, network)
         _open(door)
+        _look(network)
         return scheduler.tick(times.now())
     except Exception as error:
         watched.forget()
@@ -84,10 +92,20 @@ def _open(door: web.Door) -> None:
         process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
 
 
-def _take_over(scheduler: Scheduler, path: Path) -> None:
+def _look(network: Network) -> None:
+    """Have the server restarted when it needs another network; the jobs run on whatever comes of it."""
+    try:
+        network.look()
+    except (Error, OSError) as error:
+        process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
+
+
+def _take_over(scheduler: Scheduler, path: Path, network: Network) -> None:
     """Follow the changed configuration; one that cannot be used changes nothing but the state's `problem`."""
     try:
-        plans, problem = jobs.plans(configuration.load(path), path), ""
+        config = configuration.load(path)
+        plans, problem = jobs.plans(config, path), ""
+        network.follow(config)
         process.log(f"{path} has changed: following it")
     except ConfigurationError as error:
         plans, problem = scheduler.plans, str(error)

@@ -117,6 +117,14 @@ class Caucased:
 
 
 @dataclass(frozen=True)
+class SemiSync:
+    """The parameter `semi-sync` (semi_sync.py)."""
+
+    enable: bool
+    timeout_seconds: int
+
+
+@dataclass(frozen=True)
 class Config:
     """`etc/mariadb.json`: all that the run-time programs of a MariaDB partition know."""
 
@@ -137,6 +145,7 @@ class Config:
     replication_user: str  # a replica's is its primary's
     replicas_use_tls: bool  # whether replicas on the IPv4 have to
     caucased: Caucased
+    semi_sync: SemiSync
 
     def path(self, *names: str) -> Path:
         """A file of the partition, such as path("srv", "mariadb")."""

@@ -8,7 +8,7 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import role_state, sql, sql_role
+from slapos.recipe.erp5.mariadb import role_state, semi_sync, sql, sql_role
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import INFO, WARN, Preflight, Reason
@@ -68,7 +68,7 @@ def stop_writes(connection: Connection) -> str:
                 sql_role.end(connection, client)
             break
         time.sleep(GRACE / 20)
-    sql_role.release_replicas(connection)
+    semi_sync.off(connection)
     return sql.gtid_binlog_pos(connection)
 
 

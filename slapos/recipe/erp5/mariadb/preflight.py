@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from slapos.recipe.erp5.control import sampler
 from slapos.recipe.erp5.errors import BackupError, Refused
 from slapos.recipe.erp5.mariadb import gtid, manifest, relay, replication_status, role_state, store
 from slapos.recipe.erp5.mariadb.config import Config
@@ -86,19 +87,26 @@ class Snapshot:
 def gather(config: Config, now: datetime, control_url: str = "") -> Snapshot:
     """Look; `control_url` as given with the action. Raises ConfigurationError."""
     role = role_state.load(config)
+    status = replication_status.gather(config, now)
     return Snapshot(
         now=now,
-        status=replication_status.gather(config, now),
+        status=status,
         role=role,
         control_url=role_state.control_url(config, role, control_url),
         kept=relay.reached(config),
-        known=_last_known(config),
+        known=_last_known(config, status.own),
         backup=_newest_backup(config),
     )
 
 
-def _last_known(config: Config) -> LastKnown:
-    return LastKnown()
+def _last_known(config: Config, own: Own | None) -> LastKnown:
+    """As mariadb-control saw it last, of the primary that the replica has now."""
+    found = sampler.latest(config)
+    if not (
+        own and own.sources and found.known and found.known.primary_pos and found.address == own.sources[0].address
+    ):
+        return LastKnown()
+    return LastKnown(found.known.primary_pos, found.known.at, found.known.lag)
 
 
 def _newest_backup(config: Config) -> str:
@@ -154,8 +162,10 @@ def applying_problems(snapshot: Snapshot, own: Own) -> Iterator[Reason]:
     elif left:
         yield Reason(INFO, f"{transactions(left)} received and not applied yet: that is done first")
     ours = gtid.parse(own.facts.binlog_state)
-    begun = gtid.parse(snapshot.status.begun.gtid) if snapshot.status.begun else ()
-    if extra := gtid.errant(ours, own.facts.server_id, begun):
+    begun = snapshot.status.begun
+    # One that was a primary before has transactions of its own, which its new primary has too.
+    extra = gtid.errant(ours, own.facts.server_id, gtid.parse(begun.gtid)) if begun and not snapshot.role.last else ()
+    if extra:
         yield Reason(WARN, f"this replica has transactions of its own (GTID {gtid.text(extra)}), expected none")
 
 

@@ -118,7 +118,7 @@ def translate(replication: Mapping[str, object]) -> dict[str, object] | None:
         given[name] = given.get(name) or replication[synonym]
     if given.get("primary-url"):
         return given
-    for name in ("bootstrap-url", "caucased-url"):
+    for name in ("bootstrap-url", "caucased-url", "control-url"):
         if given.get(name):
             raise ConfigurationError(
                 f"{PARAMETER}: missing, and replication.{name} is given, expected {SHAPE}; give what the primary "
@@ -132,6 +132,11 @@ def check(replication: Mapping[str, object] | None) -> None:
     if replication is None:
         return
     primary, tls = parse(str(replication["primary-url"])), replication["replicate-with-tls"]
+    if replication.get("control-url"):
+        # As late as this: it brings more along than others need who read URLs.
+        from slapos.recipe.erp5.control import peer_client
+
+        peer_client.parse(str(replication["control-url"]), "replication.control-url")
     if not tls and primary.is_ipv6:
         raise ConfigurationError(
             "replication.replicate-with-tls: false, and primary-url has an IPv6 address, where TLS is required; "

@@ -20,6 +20,7 @@ from slapos.recipe.erp5.mariadb import (
     provision,
     relay,
     role_state,
+    semi_sync,
     sql,
     sql_replication,
     sql_role,
@@ -85,9 +86,10 @@ def finish(config: Config, act: Act, connection: Connection, promotion: Promotio
     detached = promotion.action == DETACH
     role_state.change(config, fenced=None, upstream=None, hand_over=None, fence_pending=promotion.pending)
     sql_role.set_writable(connection)
+    semi_sync.apply(connection, config, semi_sync.PRIMARY)
     act.details["gtid"] = promotion.gtid
     if not detached:
-        _enable_events(connection)
+        act.details["events"] = _enable_events(connection)
     try:
         provision.provision(config, connection)
     except (Error, Busy) as error:
@@ -98,13 +100,23 @@ def finish(config: Config, act: Act, connection: Connection, promotion: Promotio
     role_state.change(config, promotion=None, last=change, **fields)
 
 
-def _enable_events(connection: Connection) -> None:
-    """Let the old primary's events fire here."""
+def _enable_events(connection: Connection) -> list[str]:
+    """Let the old primary's events fire here; which ones.
+
+    An event that arrives by replication is SLAVESIDE_DISABLED whether it was enabled there or not, so those that people
+    had disabled are among them (10.11.19, measured).
+    """
+    enabled = []
     for event in sql_role.events_elsewhere(connection):
+        name = f"{event.database}.{event.name}"
         try:
             sql_role.enable_event(connection, event)
+            enabled.append(name)
         except ServerError as error:
-            process.log(f"warning: the event {event.database}.{event.name} does not fire here: {error}")
+            process.log(f"warning: the event {name} does not fire here: {error}")
+    if enabled:
+        process.log(f"step: these events fire here now, also if they were disabled before: {', '.join(enabled)}")
+    return enabled
 
 
 # ---- after a kill

@@ -7,12 +7,12 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import supervisor, times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
@@ -61,7 +61,8 @@ class ServerStatus:
     `creating`: `srv/mariadb.new` is there and `srv/mariadb` not yet; `at_work`: somebody holds the service's lock.
     `step` and `error` are the last step and the last error that the service logged, empty when it logged none.
     `bootstrap` is how far the making of a replica is; `silent`: the next start would leave the network off, as the
-    parameters ask for it and the database is a replica.
+    parameters ask for it and the database is a replica. `supervised` is None when no supervisor runs;
+    `at` is when it was looked at.
     """
 
     server_id: int
@@ -76,6 +77,9 @@ class ServerStatus:
     network: tuple[Answer, ...]
     bootstrap: progress.State | None = None
     silent: bool = False
+    service: supervisor.Service = supervisor.Service(Path(), "mariadb")
+    supervised: supervisor.Supervised | None = None
+    at: datetime = field(default_factory=times.now)
 
 
 def server(config: Config) -> ServerStatus:
@@ -96,6 +100,8 @@ def server(config: Config) -> ServerStatus:
         network=tuple(answer.result() for answer in network),
         bootstrap=progress.load(config.bootstrap_state) if config.replication else None,
         silent=SILENT in decide.server_options(config.replication, is_replica(config)),
+        service=config.service,
+        supervised=supervisor.status(config.service),
         local=_unless_full(local.result(), partial(probe, str(config.socket), partial(_ask_socket, config))),
     )
 

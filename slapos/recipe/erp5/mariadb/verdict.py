@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import supervisor_verdict, times
 from slapos.recipe.erp5.control import schedule, state
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import progress
@@ -13,6 +13,7 @@ from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER
 from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
+from slapos.recipe.erp5.supervisor import RUNNING, Supervised
 
 HEARTBEAT = timedelta(minutes=5)
 """The scheduler writes its heartbeat every 30 s (control/state.py); a loaded machine may be late."""
@@ -51,10 +52,14 @@ def server(status: ServerStatus) -> Verdict:
 
 
 def _server_problems(status: ServerStatus) -> Iterator[str]:
+    supervision = supervisor_verdict.problem(status.service, status.supervised, status.at)
     if status.local.identity is None and not status.exists:
         yield _absent(status)
         return
-    yield from _local_problems(status)
+    if supervision:
+        yield supervision
+    if not (supervision and status.local.identity is None and _is_idle(status)):
+        yield from _local_problems(status)
     identity = status.local.identity
     if identity and _is_ours(status, identity) and identity.networking == status.silent:
         yield _other_network(status)
@@ -67,7 +72,14 @@ def _server_problems(status: ServerStatus) -> Iterator[str]:
             yield from _network_problems(status, answer)
 
 
+def _is_idle(status: ServerStatus) -> bool:
+    """Whether a supervisor says that nothing runs: then it says why, and that nobody answers says nothing new."""
+    return status.supervised is not None and status.supervised.state != RUNNING
+
+
 def _absent(status: ServerStatus) -> str:
+    if status.supervised and _is_idle(status) and not status.at_work:
+        return _not_created(status, status.supervised)
     if status.creating and not status.at_work:
         return (
             f"the creation of the database has stopped ({status.error or 'no reason in the log'}), expected a database "
@@ -84,6 +96,17 @@ def _absent(status: ServerStatus) -> str:
     )
 
 
+def _not_created(status: ServerStatus, supervised: Supervised) -> str:
+    """Of a creation that has failed, or was stopped, under its supervisor."""
+    if not supervised.next_start:
+        return supervisor_verdict.problem(status.service, supervised, status.at)
+    reason = status.error or "no reason in the log"
+    return (
+        f"the creation of the database has failed ({reason}), expected a database that answers: remove that cause;"
+        f" the creation begins again by itself at {supervised.next_start}"
+    )
+
+
 def _other_network(status: ServerStatus) -> str:
     """Of a server whose network is on and should be off, or the other way round."""
     if status.silent:
@@ -93,8 +116,8 @@ def _other_network(status: ServerStatus) -> str:
     else:
         expected = f"it to listen on {' and '.join(answer.address for answer in status.network)}"
     return (
-        f"the server on {status.local.address} {_listening(status)}, expected {expected}: restart the service, as this "
-        "is read at its start alone"
+        f"the server on {status.local.address} {_listening(status)}, expected {expected}: mariadb-control restarts the"
+        f" service for that within two minutes; if it does not, write restart into {status.service.fifo}"
     )
 
 
@@ -180,6 +203,7 @@ def _server_summary(status: ServerStatus) -> str:
         f"up for {duration(timedelta(seconds=identity.uptime))}"
         + (", read only" if identity.read_only else "")
         + (", its network off" if status.silent else "")
+        + supervisor_verdict.note(status.supervised)
         + (f"; {REPLICATION_USER} cannot log in on {' and '.join(refusing)}" if refusing else "")
     )
 
