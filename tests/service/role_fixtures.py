@@ -279,7 +279,8 @@ class Writer:
         self.instances, self.taken = instances, dict[int, tuple[float, str]]()
         self.errors: dict[str, str] = {}
         self._ending = threading.Event()
-        self._entry = instances[0].config.databases[0]
+        # Of the one that was created as a primary: the others do not know it.
+        self._entry = next(one.config.databases[0] for one in instances if one.config.databases[0].password)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Writer":

@@ -37,6 +37,11 @@ def test_options_follow_the_role(wanted, replica, options):
     assert semi_sync.options(wanted, replica) == options
 
 
+def test_a_server_that_starts_in_its_promotion_waits_for_nobody():
+    assert semi_sync.options(ON, replica=False, promoted=True) == ()
+    assert semi_sync.options(ON, replica=True, promoted=True) == semi_sync.options(ON, replica=True)
+
+
 @pytest.mark.parametrize(
     ("wanted", "role", "receives", "state", "keep", "plan"),
     [

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5 import process, supervisor, times
 from slapos.recipe.erp5.control.sampler import Look, Sample, Sampler
 from slapos.recipe.erp5.errors import Error
 from slapos.recipe.erp5.mariadb import action, gtid, journal, replication_verdict, role_state
@@ -294,14 +294,8 @@ def _certificate(item: tls_status.Item) -> Certificate:
 
 
 def _service(config: Config) -> Service | None:
-    """The supervisor's own file; None where there is none."""
-    content = _json(config.path("var", "run", "mariadb.supervisor.json"))
-    if not content:
+    """As the supervisor has it; None where none runs."""
+    found = supervisor.status(config.service)
+    if found is None:
         return None
-    ends = [one for one in content.get("ends", ()) if isinstance(one, dict)]
-    return Service(
-        state=str(content.get("state", "")),
-        since=str(content.get("since", "")),
-        ends=tuple(f"{one.get('at', '')}: {one.get('how', '')}" for one in ends),
-        next_start=str(content.get("next_start") or content.get("next-start") or ""),
-    )
+    return Service(found.state, found.since, tuple(f"{one.at}: {one.how}" for one in found.ends), found.next_start)

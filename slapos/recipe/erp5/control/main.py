@@ -44,9 +44,9 @@ def serve(path: Path) -> None:
         scheduler.take(plans, "", times.now())
         sampler, watcher = Sampler(path), Watcher(path)
         sampler.start()
+        watcher.start()
         stop = threading.Event()
         threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
-        watcher.start()
         door = web.Door(path, lambda path: _page(path, sampler))
         network = Network(config)
         try:

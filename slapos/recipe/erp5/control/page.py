@@ -59,7 +59,6 @@ ROUTES = Map(
         Rule("/control/metrics", methods=["GET"], endpoint="metrics"),
     ],
     merge_slashes=False,
-    strict_slashes=False,
 )
 OPEN = ("login", "static", "status", "metrics")
 """What needs no session, or has other ways to prove itself."""

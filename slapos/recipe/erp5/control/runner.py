@@ -48,8 +48,9 @@ class Runner:
         with self._lock:
             running = action.current(config)
             if running or (self._child and self._child.poll() is None):
-                what = f"{running.action} runs here since {running.started}" if running else "an action has just begun"
-                raise Busy(f"{what}, expected none for {name}: wait for its end")
+                who = running.action if running and running.action else "another action"
+                since = f" since {running.started}" if running else ""
+                raise Busy(f"{who} runs here{since}, expected none for {name}: wait for its end")
             command = python_command(MODULE, name, "--config", str(self._path), "--by", "page", "--options-on-stdin")
             self.ended = None
             child = process.start(

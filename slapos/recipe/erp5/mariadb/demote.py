@@ -7,7 +7,7 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
-from slapos.recipe.erp5.mariadb import gtid, replica, role_state, sql_replication, sql_role
+from slapos.recipe.erp5.mariadb import gtid, replica, role_state, semi_sync, sql_replication, sql_role
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
@@ -127,7 +127,7 @@ def become_replica(config: Config, act: Act, connection: Connection, primary: Pr
         found = compare(config, connection, primary)
         require_same_history(primary, found)
         act.step(f"replicate from {primary.address}, from GTID {found.ours.position or 'empty'} on")
-        sql_role.release_replicas(connection)
+        semi_sync.apply(connection, config, semi_sync.REPLICA)
         sql_role.disable_events(connection)
         sql_role.set_slave_position(connection, found.ours.position)
         sql_replication.change_primary(connection, primary, replica.upstream(config, bool(primary.endpoint)))

@@ -30,9 +30,12 @@ KEPT = "mariadb-control does that within seconds: read its log, and process the 
 # ---- decide
 
 
-def options(wanted: SemiSync, replica: bool) -> tuple[str, ...]:
-    """What mariadbd is told on its command line: a restarted primary waits for its replicas to come back."""
-    if not wanted.enable:
+def options(wanted: SemiSync, replica: bool, promoted: bool = False) -> tuple[str, ...]:
+    """What mariadbd is told on its command line: a restarted primary waits for its replicas to come back.
+
+    One that is just being promoted has none yet: follow() lets it wait once there is one.
+    """
+    if not wanted.enable or (promoted and not replica):
         return ()
     if replica:
         # One second: who stops to receive tells the primary so, by a connection of its own, and it may be dead.

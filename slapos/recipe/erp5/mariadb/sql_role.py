@@ -63,11 +63,6 @@ def set_read_only(connection: Connection) -> None:
     sql.execute(connection, "SET GLOBAL read_only = 1")
 
 
-def release_replicas(connection: Connection) -> None:
-    """Wait for no replica's acknowledgement: with semi-sync a server that follows would wait for ever (FACTS 3)."""
-    sql.execute(connection, "SET GLOBAL rpl_semi_sync_master_enabled = 0")
-
-
 @dataclass(frozen=True)
 class Client:
     """A connection that keeps others from something: its `id`, whose it is, for how many seconds, what it does."""

@@ -130,7 +130,7 @@ def on_start(config: Config) -> None:
     replica = is_replica(config)
     options = (
         *decide.server_options(config.replication, replica, is_fenced(config)),
-        *semi_sync.options(config.semi_sync, replica),
+        *semi_sync.options(config.semi_sync, replica, is_being_promoted(config)),
     )
     write_options(config.server_options, options)
 
@@ -142,6 +142,14 @@ def is_fenced(config: Config) -> bool:
     except ConfigurationError as error:
         process.log(f"warning: {error}, so that the server starts read-only; bin/mariadb-resume changes that")
         return True
+
+
+def is_being_promoted(config: Config) -> bool:
+    """Whether a promotion is under way, which may need this start: nobody can follow the new primary yet."""
+    try:
+        return role_state.load(config).promotion is not None
+    except ConfigurationError:
+        return False
 
 
 def prepare(config: Config, decision: decide.Start, snapshot: Snapshot) -> None:

@@ -44,5 +44,9 @@ async function refresh(url) {
 }
 
 const form = document.getElementById("login");
-if (form) logIn(form);
+if (form) {
+  logIn(form);
+  // Who pastes the link while this form is open stays on the same page.
+  addEventListener("hashchange", () => logIn(form));
+}
 if (document.body.dataset.live) setTimeout(refresh, 2000, document.body.dataset.live);
