@@ -293,14 +293,12 @@ def test_a_primary_that_does_not_run_is_fenced_for_when_it_does(pair: Pair) -> N
 def test_a_long_statement_keeps_a_fence_away(pair: Pair) -> None:
     config = pair.primary.config
     with servers.administrator(config) as connection:
-        number = sql.execute(connection, "SELECT CONNECTION_ID()")[0][0]
         sql.execute(connection, "LOCK TABLES erp5.t WRITE")
         done = run(config, "fence")
     assert done.returncode == 1
     assert said(done).startswith(
-        "error: this database is still writable, as it could not be made read-only within 5 s (MariaDB refused SET GLOBAL"
+        "error: this database is still writable, as it could not be made read-only within 5 s (MariaDB refused SET"
     )
-    assert number
     assert is_writable(config)
     pair.primary.restart()
     assert is_writable(config)
