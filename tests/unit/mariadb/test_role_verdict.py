@@ -49,9 +49,7 @@ def test_a_new_primary_that_the_parameters_want_as_a_replica(action, what):
 
 def test_an_old_primary_that_is_not_fenced():
     (sentence,) = sentences(promoted(role=RoleState(last=Change("takeover", AT, THERE, "", unfenced=True))))
-    assert sentence.endswith(
-        f"; nobody has fenced the old primary at {THERE}: see that it does not come back as one"
-    )
+    assert sentence.endswith(f"; nobody has fenced the old primary at {THERE}: see that it does not come back as one")
     pending = PendingFence(THERE, "https://10.0.0.1:26000/#secret", AT)
     (sentence,) = sentences(promoted(role=RoleState(last=TAKEN, fence_pending=pending)))
     assert sentence.endswith(

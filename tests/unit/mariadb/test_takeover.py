@@ -78,7 +78,10 @@ def test_a_living_primary_without_its_token():
 def test_a_living_primary_with_its_token_is_fenced_and_nothing_is_lost():
     found = takeover.decide(snapshot(status(upstream=Upstream(facts=AHEAD)), control_url="https://x/#t"))
     assert (found.refused, found.needs_force, found.lost_transactions) == (False, False, 0)
-    assert f"the primary at {THERE} answers: it is fenced first, and the rest of what it has fetched" in found.sentences("info")
+    assert (
+        f"the primary at {THERE} answers: it is fenced first, and the rest of what it has fetched"
+        in found.sentences("info")
+    )
 
 
 def test_a_living_primary_from_which_nothing_comes():
