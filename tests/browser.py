@@ -97,7 +97,8 @@ class Browser:
         path = " | ".join(f"//{name}[normalize-space()='{words}']" for name in ("a", "button", "summary"))
         for attempt in reversed(range(3)):
             try:
-                return self.driver.find_element(By.XPATH, path).click()
+                self.driver.find_element(By.XPATH, path).click()
+                return
             except StaleElementReferenceException:  # the page was loaded anew between the two
                 if not attempt:
                     raise
