@@ -277,15 +277,20 @@ class Writer:
 
     def __init__(self, *instances: Instance) -> None:
         self.instances, self.taken = instances, dict[int, tuple[float, str]]()
+        self.errors: dict[str, str] = {}
         self._ending = threading.Event()
-        self._entry = instances[0].config.databases[0]
+        # Of the one that was created as a primary: the others do not know it.
+        self._entry = next(one.config.databases[0] for one in instances if one.config.databases[0].password)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Writer":
         self._connections: dict[str, Connection] = {}
         self._number = max((number for (number,) in self._all(self.instances[0])), default=0)
         self._thread.start()
-        wait_for(lambda: len(self.taken) > 20, "the first rows")
+        try:
+            wait_for(lambda: len(self.taken) > 20, "the first rows", 30)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.errors}, {[one.role() for one in self.instances]}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -306,6 +311,7 @@ class Writer:
                 cursor.execute("INSERT INTO numbered VALUES (%s, %s)", (self._number, instance.name))
             self.taken[self._number] = time.monotonic(), instance.name
         except pymysql.MySQLError as error:
+            self.errors[instance.name] = str(error)
             if error.args[0] != 1290:  # read-only
                 self._connections.pop(instance.name, None)
 

@@ -1,13 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A replica takes over: nothing that it has received is lost, and one primary is writable, whoever is killed when."""
 
+import dataclasses
+from collections.abc import Callable
+
 import pytest
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.mariadb import journal, replication_status, replication_verdict, role_state
+from slapos.recipe.erp5.control.peer_client import PeerUnreachable
+from slapos.recipe.erp5.errors import ServerError
+from slapos.recipe.erp5.mariadb import (
+    action,
+    actions,
+    journal,
+    peer_actions,
+    replication_status,
+    replication_verdict,
+    role_state,
+    takeover,
+)
+from slapos.recipe.erp5.mariadb.config import Config
 from tests.service import servers
-from tests.service.replication_fixtures import Pair
-from tests.service.servers import query, wait_for
+from tests.service.replication_fixtures import (
+    Pair,
+    note,
+    replica_config,
+    replica_service,
+    share_certificates,
+    temporary_partition,
+)
+from tests.service.replication_fixtures import address as replication_address
+from tests.service.replication_fixtures import services as services
+from tests.service.servers import Service, query, wait_for
 from tests.service.takeover_fixtures import (
     Point,
     Writer,
@@ -24,6 +48,7 @@ from tests.service.takeover_fixtures import (
 )
 from tests.service.takeover_fixtures import made as made
 from tests.service.takeover_fixtures import pair as pair
+from tests.service.test_supervisor import Supervision, finish
 
 POINTS: list[Point] = [
     ("sql_role", "stop_receiving", "before"),
@@ -40,10 +65,6 @@ POINTS: list[Point] = [
 
 def address(pair: Pair) -> str:
     return f"127.0.0.1:{pair.primary.config.network.port}"
-
-
-def gtid(pair: Pair) -> str:
-    return query(pair.replica.config, "SELECT @@gtid_slave_pos")[0][0]
 
 
 def test_the_primary_is_killed_under_writes_and_no_received_row_is_lost(pair: Pair) -> None:
@@ -96,11 +117,12 @@ def test_the_program_is_killed_and_the_next_call_completes_it(pair: Pair, point:
 @pytest.mark.parametrize("point", POINTS, ids=" ".join)
 def test_the_server_is_killed_and_the_next_call_completes_it(pair: Pair, point: Point) -> None:
     receive_without_applying(pair, range(50))
-    run_killed(pair.replica.config, point, "takeover", server=True)
+    killed = run_killed(pair.replica.config, point, "takeover", server=True)
     pair.replica.kill()
     pair.replica.run()
-    done = run(pair.replica.config, "takeover")
-    assert done.returncode == 0, done.stderr
+    if killed.returncode:  # it can end well where it had nothing to ask the server for any more
+        done = run(pair.replica.config, "takeover")
+        assert done.returncode == 0, done.stderr
     _is_complete(pair)
 
 
@@ -190,11 +212,6 @@ def test_a_takeover_is_not_done_twice(pair: Pair) -> None:
 
 
 def test_one_at_a_time(pair: Pair) -> None:
-    pair.primary.kill()
-    with applying_held(pair.replica.config):
-        query(pair.replica.config, "SELECT 1")
-    from slapos.recipe.erp5.mariadb import action
-
     with action.running(pair.replica.config, "detach", "page"):
         busy = run(pair.replica.config, "takeover")
     assert busy.returncode == 75
@@ -239,10 +256,11 @@ def test_a_fence_holds_over_restarts_until_it_is_taken_away(pair: Pair) -> None:
 
 def test_the_promise_says_what_to_change(pair: Pair) -> None:
     pair.primary.kill()
-    position = gtid(pair)
     assert run(pair.replica.config, "takeover").returncode == 0
     config = pair.replica.config
-    at = role_state.load(config).last.at
+    last = role_state.load(config).last
+    assert last
+    at = last.at
     verdict = replication_verdict.replication(replication_status.gather(config, times.now()), times.now())
     assert not verdict.good
     assert verdict.sentences[0] == (
@@ -251,13 +269,10 @@ def test_the_promise_says_what_to_change(pair: Pair) -> None:
         "it is: remove the parameter replication, which restarts nothing; nobody has fenced the old primary at "
         f"{address(pair)}: see that it does not come back as one"
     )
-    import dataclasses
-
     servers.write_json(dataclasses.replace(config, replication=None))
     verdict = replication_verdict.replication(replication_status.gather(servers.load(config), times.now()), times.now())
     assert verdict.good
     assert verdict.sentences[0].startswith("Mariadb is a primary, at GTID")
-    assert position
 
 
 # ---- a primary whose token is known
@@ -326,7 +341,8 @@ def test_a_dead_primary_is_to_be_fenced_when_it_comes_back(pair: Pair, monkeypat
     pair.primary.kill()
     sentence = actions.perform(pair.replica.config, "takeover", "page", {"control-url": URL})
     assert sentence.endswith(
-        f"; the old primary at {address(pair)} is not fenced yet (127.0.0.1:1 does not answer): that is tried until it is"
+        f"; the old primary at {address(pair)} is not fenced yet (127.0.0.1:1 does not answer): that is tried until it"
+        " is"
     )
     pending = role_state.load(pair.replica.config).fence_pending
     assert pending
@@ -341,13 +357,79 @@ def test_a_replica_without_tcp_opens_it(pair: Pair) -> None:
     silent = dataclasses.replace(config.replication, allow_tcp_connections_on_replica=False)
     servers.write_json(dataclasses.replace(config, replication=silent))
     pair.replica.end()
-    with supervised(pair.replica):
-        assert query_locally(config, "SELECT @@skip_networking") == [(1,)]
+    service = Supervision(config)
+    try:
+        service.run()
+        assert query(config, "SELECT @@skip_networking") == [(1,)]
         pair.primary.kill()
         done = run(config, "takeover")
         assert done.returncode == 0, done.stderr
         assert "step: restart the server with TCP, as it listens on its socket alone" in done.stderr
         assert query(config, "SELECT @@skip_networking, @@read_only") == [(0, 0)]
-        assert "prepare the start" not in pair.replica.log().rpartition("step: stop")[2]
-        with servers.login(config, "erp5_user", servers.NASTY_PASSWORD, "erp5"):
-            pass
+        # No private server: the restart takes a moment.
+        assert "step: prepare the start" not in service.log().rpartition("step: serve")[0].rpartition("step: serve")[2]
+        servers.login(config, "erp5_user", servers.NASTY_PASSWORD, "erp5").close()
+        assert not (replication_status.gather(config, times.now()).role.promotion)
+    finally:
+        finish(service)
+
+
+# ---- follow
+
+
+def test_a_second_replica_follows_the_new_primary(pair: Pair, services: Callable[[Service], Service]) -> None:
+    with temporary_partition() as config:
+        config = replica_config(lambda **changes: _rewritten(config, **changes), pair.primary.config)
+        second = services(replica_service(config, note(replication_address(pair.primary.config))))
+        second.run()
+        insert(pair.primary.config, range(20))
+        wait_for(lambda: rows(config) == list(range(20)), "the rows")
+        pair.primary.kill()
+        assert run(pair.replica.config, "takeover").returncode == 0
+        share_certificates(pair.replica.config, config)  # as the exchange would, which takes nginx
+        url = f"mysql://127.0.0.1:{pair.replica.config.network.port}"
+        killed = run_killed(
+            config, ("sql_replication", "change_primary", "after"), "follow", "--primary-url-file", _file(config, url)
+        )
+        assert killed.returncode == -9, killed.stderr
+        assert not is_writable(config)
+        done = run(config, "follow", "--primary-url-file", "-", stdin=url)
+        assert done.returncode == 0, done.stderr
+        assert said(done) == f"this database is a replica of {url.removeprefix('mysql://')} now"
+        insert(pair.replica.config, range(100, 120))
+        wait_for(lambda: rows(config) == [*range(20), *range(100, 120)], "the rows of the new primary")
+        verdict = replication_verdict.replication(replication_status.gather(config, times.now()), times.now())
+        at = state(config)["last"]["at"]
+        assert verdict.sentences[0] == (
+            f"this database replicates from {url.removeprefix('mysql://')} since {at} (by follow), while "
+            f"replication.primary-url says {address(pair)}, expected parameters that say what it is: set "
+            "replication.primary-url to the replication-primary-url of "
+            f"{url.removeprefix('mysql://')}, which restarts nothing"
+        )
+
+
+def test_a_primary_that_lacks_something_is_not_followed(pair: Pair) -> None:
+    with temporary_partition() as config, servers.running(config) as other:
+        share_certificates(config, pair.replica.config)
+        url = f"mysql://replication_user:replication-secret-4567@127.0.0.1:{config.network.port}"
+        refused = run(pair.replica.config, "follow", "--primary-url-file", "-", stdin=url)
+        assert refused.returncode == 1
+        assert f"this replica has transactions that 127.0.0.1:{config.network.port} has not (GTID " in said(refused)
+        assert said(refused).endswith(
+            f", expected none: it goes on with {address(pair)}; have it made anew from 127.0.0.1:{config.network.port}"
+        )
+        assert other.answers()
+    assert pair.source().address == address(pair)
+    assert pair.source().io.running in ("Yes", "Connecting", "Preparing")
+
+
+def _rewritten(config: Config, **changes: object) -> Config:
+    changed = dataclasses.replace(config, **changes)
+    servers.write_config(changed)
+    return changed
+
+
+def _file(config: Config, text: str) -> str:
+    path = config.path("tmp", "url")
+    path.write_text(text)
+    return str(path)

@@ -42,8 +42,8 @@ def promoted(**changes):
 def test_a_new_primary_that_the_parameters_want_as_a_replica(action, what):
     role = RoleState(last=Change(action, AT, THERE, ""))
     assert sentences(promoted(role=role)) == (
-        f"this database {what} and is a primary now, while replication.primary-url still asks for a replica of {THERE}, "
-        f"{AFTER}remove the parameter replication, which restarts nothing",
+        f"this database {what} and is a primary now, while replication.primary-url still asks for a replica of {THERE},"
+        f" {AFTER}remove the parameter replication, which restarts nothing",
     )
 
 
@@ -72,7 +72,7 @@ def test_a_replica_that_an_action_made():
     )
     assert sentences(status(role=FOLLOWED, asked=None)) == (changed.format("there is no parameter replication"),)
     assert sentences(status(role=FOLLOWED, asked=OTHER)) == (
-        changed.format("replication.primary-url says 10.0.0.9:20000"),
+        changed.format("replication.primary-url still says 10.0.0.9:20000"),
     )
     assert is_good(status(role=FOLLOWED, asked=WANTED))
 
@@ -96,12 +96,12 @@ def test_a_change_that_was_interrupted():
 def test_a_fence():
     fence = Fence("page", "the action fence", AT)
     assert sentences(primary(role=RoleState(fenced=fence))) == (
-        f"this database is fenced and refuses writes since {AT}, by page (the action fence), expected a primary without "
-        "a fence: bin/mariadb-resume, or bin/mariadb-rejoin if another database is the primary now",
+        f"this database is fenced and refuses writes since {AT}, by page (the action fence), expected a primary "
+        "without a fence: bin/mariadb-resume, or bin/mariadb-rejoin if another database is the primary now",
     )
     handed = RoleState(fenced=fence, hand_over=HandOver("secret", "https://b:1", "mysql://b:2", "0-1-5", AT))
     assert sentences(primary(role=handed)) == (
-        f"this database refuses writes since {AT}, to hand over to mysql://b:2, which does not answer, expected to hear "
-        "how that ended: start that instance, and it is settled by itself; or, if that one is not the primary, "
+        f"this database refuses writes since {AT}, to hand over to mysql://b:2, which does not answer, expected to "
+        "hear how that ended: start that instance, and it is settled by itself; or, if that one is not the primary, "
         "bin/mariadb-resume --force here",
     )

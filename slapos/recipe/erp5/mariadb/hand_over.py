@@ -113,7 +113,7 @@ def settle(config: Config) -> tuple[Record, ...]:
 
 
 def go_on(config: Config) -> None:
-    """Replicate again, where a hand-over that was cancelled had stopped that; a server that is down does at its start."""
+    """Replicate again, where a hand-over that was cancelled had stopped that; a server does so at its start, too."""
     with (
         contextlib.suppress(Error, OSError),
         sql.connect(config.defaults_file, config.socket, status.TIMEOUT) as connection,
