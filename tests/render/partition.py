@@ -36,10 +36,12 @@ KEPT = {
     "mariadb-port": "20000",
     "backup-port": "22000",
     "caucased-port": "24000",
+    "control-port": "26000",
     "server-id": "1234567",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",
     "backup-token": "TOKEN",
+    "control-token": "0123456789abcdef0123456789abcdef",
 }
 
 # Runs the same two steps as switch-softwaretype, without its connection to a Master: the profile of the

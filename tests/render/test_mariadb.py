@@ -37,6 +37,7 @@ CASES: dict[str, dict] = {
         "binlog-expire-days": 3,
         "mroonga": False,
         "replicas-use-tls": False,
+        "semi-sync": {"enable": True, "timeout-seconds": 3},
         "caucased": {"external-caucased-url": "http://127.0.0.9:8000", "csr-to-sign": ["A REQUEST"]},
         "backup": {
             "logical": {"enable": False, "periodicity": "30 2 * * 1-5", "retention-days": 30},
@@ -97,7 +98,7 @@ def test_a_second_processing_changes_nothing(tmp_path):
 def test_a_new_schedule_renames_no_service_and_a_new_buffer_pool_does(tmp_path):
     services = [services_after(tmp_path, parameters) for parameters in (
         {},
-        {"backup": {"logical": {"periodicity": "hourly"}}},
+        {"backup": {"logical": {"periodicity": "hourly"}}, "semi-sync": {"enable": True}},
         {"innodb-buffer-pool-size": 67108864},
     )]  # fmt: skip
     assert services[0] == services[1]
@@ -184,11 +185,13 @@ def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
         "mariadb-port",
         "backup-port",
         "caucased-port",
+        "control-port",
         "replication.json",
         "server-id",
         "administrator-password",
         "replication-password",
         "backup-token",
+        "control-token",
     }
     published = json.loads(rendered["published.json"])
     port = kept["mariadb-port"]
@@ -197,6 +200,9 @@ def test_what_is_chosen_is_kept_as_it_is_published(tmp_path, monkeypatch):
     assert published["server-id"] == kept["server-id"]
     assert published["replication-bootstrap-url"] == f"https://127.0.0.1:{kept['backup-port']}/{kept['backup-token']}/"
     assert f":{kept['replication-password']}@" in published["replication-primary-url"]
+    assert published["takeover-url"] == f"https://127.0.0.1:{kept['control-port']}/#{kept['control-token']}"
+    assert published["monitor-url"].startswith(f"https://127.0.0.1:{kept['control-port']}/metrics#")
+    assert kept["control-token"] not in published["monitor-url"]
     assert kept["administrator-password"] in rendered["etc/mariadb.cnf"]
 
 

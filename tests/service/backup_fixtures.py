@@ -74,8 +74,8 @@ class Partition:
             (folder / name).mkdir(parents=True, mode=0o700)
         self.directory = {name.rpartition("/")[2]: str(folder / name) for name in (*names, "srv", "var", "var/run")}
         self.address = {"ipv4": "127.0.0.1", "ipv6": ipv6}
-        self.port, self.backup_port, self.caucased_port = (
-            free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(3)
+        self.port, self.backup_port, self.caucased_port, self.control_port = (
+            free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(4)
         )
         self.json = folder / "etc" / "mariadb.json"
         files.ensure(folder / "srv" / "tls", self.address.values())
@@ -109,6 +109,7 @@ class Partition:
             "backup_token": TOKEN,
             "token": TOKEN,
             "caucased_port": self.caucased_port,
+            "control_port": self.control_port,
             "replication": None,
             "replication_user": "replication_user",
             "authority": "",

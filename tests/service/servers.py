@@ -31,6 +31,7 @@ from slapos.recipe.erp5.mariadb.config import (
     Network,
     PhysicalBackup,
     Secrets,
+    SemiSync,
     Software,
 )
 from slapos.recipe.erp5.tls import files
@@ -98,7 +99,12 @@ def make_config(partition: Path, **changes: Any) -> Config:
             zoneinfo=part("tzdata") + "/usr/share/zoneinfo",
         ),
         network=Network(
-            ipv4="127.0.0.1", ipv6="", port=free_port(), backup_port=free_port(), caucased_port=free_port()
+            ipv4="127.0.0.1",
+            ipv6="",
+            port=free_port(),
+            backup_port=free_port(),
+            caucased_port=free_port(),
+            control_port=free_port(),
         ),
         server_id=random.randint(1, 2**31),
         secrets=Secrets("administrator-secret-0123", "replication-secret-4567", "token-89ab"),
@@ -114,6 +120,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
         replication_user="replication_user",
         replicas_use_tls=True,
         caucased=Caucased("", ()),
+        semi_sync=SemiSync(False, 10),
     )
     config = dataclasses.replace(config, **changes)
     write_config(config)

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from slapos.recipe.erp5.mariadb import bootstrap_note, gtid, progress
 from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, PhysicalBackup
 from slapos.recipe.erp5.mariadb.progress import State
 from tests.service import servers
-from tests.service.authority import Authority
+from tests.service.control_fixtures import Front
 from tests.service.replication_fixtures import replica_service_by_install, services, source_of
 from tests.service.servers import Service, wait_for
 
@@ -31,49 +29,16 @@ SLOW = 3_000_000
 FINGERPRINT = "SELECT COUNT(*), SUM(a), MD5(GROUP_CONCAT(MD5(b) ORDER BY a)) FROM erp5.t"
 
 
-class Source:
+class Source(Front):
     """A primary with all that offers live copies of it: nginx and mariadb-control."""
 
     def __init__(self, service: Service) -> None:
-        self.service, self.config = service, service.config
+        super().__init__(service.config)
+        self.service = service
         self.url = f"https://127.0.0.1:{self.config.network.backup_port}/{self.config.secrets.backup_token}/#live"
-        self.processes: list[subprocess.Popen] = []
-
-    def offer(self) -> None:
-        config, nginx = self.config, servers.part("nginx") + "/sbin/nginx"
-        names = {"srv": "srv", "backup": "srv/backup", "run": "var/run", "log": "var/log", "nginx": "var/run/nginx"}
-        config.path("var", "run", "nginx").mkdir()
-        content = servers.render(
-            "stack/erp5/mariadb/nginx.conf.in",
-            directory={name: str(config.path(folder)) for name, folder in names.items()},
-            address={"ipv4": config.network.ipv4, "ipv6": ""},
-            port=config.network.backup_port,
-            token=config.secrets.backup_token,
-            parameters={"replicas-use-tls": True},
-        )
-        config.path("etc", "nginx.conf").write_text(content)
-        errors = config.path("var", "log", "nginx-error.log")
-        self._spawn(nginx, "-e", errors, "-p", config.partition, "-c", config.path("etc", "nginx.conf"))
-        control = (sys.executable, "-m", "slapos.recipe.erp5.control.main")
-        self._spawn(*control, "--config", config.path("etc", "mariadb.json"))
-        wait_for(lambda: config.nginx_pid.exists() and config.control_socket.exists(), "nginx and mariadb-control")
-
-    def _spawn(self, *command: str | Path) -> None:
-        environment = {**os.environ, "OPENSSL_CONF": os.devnull}
-        with self.config.path("var", "log", "others.log").open("ab") as log:
-            child = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
-        self.processes.append(child)
 
     def limit(self, rate: int) -> None:
         servers.write_json(dataclasses.replace(self.config, backup=backup(rate)))
-
-    def end(self) -> None:
-        for child in self.processes:
-            child.terminate()
-        for child in self.processes:
-            child.wait(servers.PATIENCE)
 
 
 def backup(rate: int) -> Backup:
@@ -84,13 +49,12 @@ def backup(rate: int) -> Backup:
 def source() -> Iterator[Source]:
     folder = Path(tempfile.mkdtemp(prefix="e5-", dir="/tmp"))
     config = servers.make_config(folder, backup=backup(0))
-    Authority().install(config.tls, "127.0.0.1")
     with servers.running(config) as service:
         servers.query(config, "CREATE TABLE erp5.t (a INT AUTO_INCREMENT PRIMARY KEY, b BLOB)")
         servers.query(config, "INSERT INTO erp5.t (b) SELECT RANDOM_BYTES(1000) FROM erp5.seq_1_to_3000")
         source = Source(service)
         try:
-            source.offer()
+            source.start()
             yield source
         finally:
             source.end()

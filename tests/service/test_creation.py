@@ -122,7 +122,8 @@ def test_databases_have_the_requested_character_set(make_partition):
 
 def test_ipv6_accounts_exist_only_with_ipv6_and_require_tls(make_partition):
     port = servers.free_port()
-    config = make_partition(network=Network("127.0.0.1", "::1", port, servers.free_port(), servers.free_port()))
+    others = (servers.free_port() for _ in range(3))
+    config = make_partition(network=Network("127.0.0.1", "::1", port, *others))
     with servers.running(config):
         found = servers.accounts(config)
         for account in ("erp5_user@%:%", "testuser_0@%:%"):

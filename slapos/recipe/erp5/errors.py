@@ -26,6 +26,10 @@ class Busy(Error):
     """Somebody else is at it: another run of the same program holds the lock."""
 
 
+class Refused(Error):
+    """Nothing was changed, as a precondition of what was asked for does not hold."""
+
+
 class CertificateError(Error):
     """A certificate, key or revocation list cannot be used, or an authority did not give one."""
 

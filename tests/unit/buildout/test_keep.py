@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A password or server id is made once, kept in a private file, and replaced only by another requested one."""
 
+import re
 import stat
 from typing import Any
 
@@ -90,5 +91,11 @@ def test_what_is_no_server_id_is_refused(tmp_path, requested):
 
 
 def test_an_unknown_kind_is_refused(tmp_path):
-    with pytest.raises(UserError, match="^section: kind is secret; it can be password or server-id.$"):
+    with pytest.raises(UserError, match="^section: kind is secret; it can be password, token or server-id.$"):
         kept(tmp_path / "x", "secret")
+
+
+def test_a_token_has_128_bits_as_hexadecimal_digits(tmp_path):
+    token = kept(tmp_path / "token", "token")
+    assert re.fullmatch("[0-9a-f]{32}", token)
+    assert kept(tmp_path / "token", "token") == token

@@ -105,6 +105,8 @@ VALUES = {
     "user": "replication_user",
     "password": "p/w",
     "token": "TOKEN",
+    "control-port": "26000",
+    "control-token": "0123456789abcdef0123456789abcdef",
 }
 
 
@@ -125,6 +127,9 @@ def test_what_replicas_need_is_published():
     assert found["mariabackup"] == ""
     assert found["caucased"] == "http://127.0.0.1:24000"
     assert published(physical=True)["mariabackup"] == found["bootstrap"]
+    assert found["takeover"] == "https://127.0.0.1:26000/#0123456789abcdef0123456789abcdef"
+    assert found["monitor"].startswith("https://127.0.0.1:26000/metrics#")
+    assert published(ipv6="::1")["takeover"].startswith("https://[::1]:26000/#")
     assert published(external="http://[::1]:1")["caucased"] == "http://[::1]:1"
 
 

@@ -13,6 +13,7 @@ from slapos.recipe.erp5.mariadb.config import (
     Network,
     PhysicalBackup,
     Secrets,
+    SemiSync,
     Software,
 )
 from slapos.recipe.erp5.mariadb.manifest import FULL, INCREMENTAL, Entry, Physical
@@ -27,7 +28,7 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
         instance="test",
         partition=str(partition),
         software=Software("/none/mariadb", "/none/logrotate", "/none/percona-toolkit", "/none/zstd", "/none/zoneinfo"),
-        network=Network("127.0.0.2", "", 20001, 22001, 24002),
+        network=Network("127.0.0.2", "", 20001, 22001, 24002, 26002),
         server_id=7,
         secrets=Secrets("a", "r", "t"),
         databases=(),
@@ -46,6 +47,7 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
         replication_user="replication_user",
         replicas_use_tls=True,
         caucased=Caucased("", ()),
+        semi_sync=SemiSync(False, 10),
     )
 
 

@@ -25,7 +25,7 @@ def config(tmp_path) -> Config:
 
 
 def with_ipv6(config: Config) -> Config:
-    return dataclasses.replace(config, network=Network("127.0.0.1", "::1", 1, 2, 3))
+    return dataclasses.replace(config, network=Network("127.0.0.1", "::1", 1, 2, 3, 4))
 
 
 def names(items) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import progress, replication_verdict
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
+from slapos.recipe.erp5.mariadb.config import SemiSync
 from slapos.recipe.erp5.mariadb.progress import State
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Seen
 from slapos.recipe.erp5.mariadb.replication_status import Logs, Own, ReplicationStatus, Upstream, Wanted
@@ -45,8 +46,10 @@ def status(sources=(SOURCE,), facts=OURS, connected=frozenset(), **changes):
         "replicas": (),
         "logs": LOGS,
         "replicas_use_tls": True,
+        "semi_sync": SemiSync(False, 10),
     }
-    return ReplicationStatus(**values | changes)
+    values |= changes
+    return ReplicationStatus(**{"asked": values["wanted"], **values})
 
 
 def primary(**changes):
@@ -122,8 +125,7 @@ def test_a_replica_without_the_parameter():
     assert problem(wanted=None) == (
         f"Mariadb is in replica mode, with {THERE} as its primary, expected a primary, as there is no parameter "
         f"replication, which {CREATION}: give replication.primary-url again to leave it a replica, or make it a "
-        "primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until gtid_slave_pos is Gtid_IO_Pos of SHOW SLAVE STATUS, "
-        "or what was received is lost; STOP SLAVE; RESET SLAVE ALL; then restart the service)"
+        "primary with bin/mariadb-takeover"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Recipe `keep`: a password or a server id that is made once, or given by a parameter, and then kept for ever."""
+"""Recipe `keep`: a password, token or server id that is made once, or given by a parameter, and then kept for ever."""
 
 import re
 import secrets
@@ -10,15 +10,15 @@ from typing import Any
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.passwords import make_password
+from slapos.recipe.erp5.passwords import make_password, make_token
 
 HIGHEST_SERVER_ID = 2**32 - 1
 
 
 class Recipe:
-    """Options in: `kind` (`password` or `server-id`), `storage-path` (the file that keeps the value), `requested` (the
-    value of the parameter, or empty), `parameter` (its name, for messages; by default the section's) and, for a
-    password that is made, `length` (32 by default).
+    """Options in: `kind` (`password`, `token` or `server-id`), `storage-path` (the file that keeps the value),
+    `requested` (the value of the parameter, or empty), `parameter` (its name, for messages; by default the section's)
+    and, for a password that is made, `length` (32 by default).
 
     Option out, set while the section is initialised: `value` (str). It changes only when another one is requested; a
     parameter that is left out later changes nothing. Buildout writes it into `.installed.cfg`: see the recipe `umask`.
@@ -28,8 +28,8 @@ class Recipe:
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         kind = options["kind"]
-        if kind not in ("password", "server-id"):
-            raise UserError(f"{name}: kind is {kind}; it can be password or server-id.")
+        if kind not in ("password", "token", "server-id"):
+            raise UserError(f"{name}: kind is {kind}; it can be password, token or server-id.")
         requested = options.get("requested")
         value = "" if requested is None else str(requested)
         if kind == "server-id":
@@ -52,7 +52,14 @@ class Recipe:
 
 def choose(storage: Path, requested: str | None, kind: str, length: int) -> str:
     """Return the requested value, else the kept one, else a new one."""
-    return requested or load(storage) or (make_password(length) if kind == "password" else make_server_id())
+    return requested or load(storage) or make(kind, length)
+
+
+def make(kind: str, length: int) -> str:
+    """Return a new value of a kind, a password in this length."""
+    if kind == "token":
+        return make_token()
+    return make_password(length) if kind == "password" else make_server_id()
 
 
 def load(storage: Path) -> str | None:

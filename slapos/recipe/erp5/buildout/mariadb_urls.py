@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Recipe `mariadb-urls`: what a MariaDB instance publishes for its replicas."""
+"""Recipe `mariadb-urls`: what a MariaDB instance publishes for its replicas, and for who looks after it."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from slapos.recipe.erp5.control import token
 from slapos.recipe.erp5.mariadb.primary import Primary, bracketed, url
 
 
 class Recipe:
     """Options in: `configuration` (the parameters), `authority` (an external one's URL, or empty), `ipv4`, `ipv6`
-    (empty without), `port`, `backup-port`, `caucased-port`, `user` and `password` of the replication account, `token`.
+    (empty without), `port`, `backup-port`, `caucased-port`, `user` and `password` of the replication account, `token`,
+    `control-port` and `control-token` of the control page.
 
-    Options out, all of them texts: `primary`, `bootstrap`, `mariabackup` (empty without physical backups), `caucased`.
+    Options out, all of them texts: `primary`, `bootstrap`, `mariabackup` (empty without physical backups), `caucased`,
+    `takeover` and `monitor`.
     """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
@@ -37,4 +40,6 @@ def urls(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
         "bootstrap": bootstrap,
         "mariabackup": bootstrap if parameters["backup"]["physical"]["enable"] else "",
         "caucased": values["authority"] or own,
+        "takeover": token.takeover_url(host, int(values["control-port"]), values["control-token"]),
+        "monitor": token.monitor_url(host, int(values["control-port"]), values["control-token"]),
     }

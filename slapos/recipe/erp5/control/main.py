@@ -3,19 +3,24 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import jobs, web
 from slapos.recipe.erp5.control.network import Network
+from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
+from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import ConfigurationError, Error
 from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb import semi_sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,15 +42,29 @@ def serve(path: Path) -> None:
     with selectors.DefaultSelector() as selector, Signals(selector) as signals:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
-        door, network = web.Door(path), Network(config)
+        sampler, watcher = Sampler(path), Watcher(path)
+        sampler.start()
+        watcher.start()
+        stop = threading.Event()
+        threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
+        door = web.Door(path, lambda path: _page(path, sampler))
+        network = Network(config)
         try:
             while not signals.stop:
                 timeout = turn(scheduler, watched, door, network)
                 for key, _ in selector.select(0 if signals.stop else timeout):
                     key.data()
         finally:
+            stop.set()
+            watcher.stop()
             door.close()
+            sampler.stop()
             scheduler.stop(times.now())
+
+
+def _page(path: Path, sampler: Sampler) -> web.Pages:
+    page = importlib.import_module("slapos.recipe.erp5.control.page")  # with templates and metrics
+    return page.Page(path, sampler)
 
 
 def turn(scheduler: Scheduler, watched: "Watched", door: web.Door, network: Network) -> float:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control.peer import PeerEndpoint
 from slapos.recipe.erp5.errors import Busy, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
@@ -29,7 +30,7 @@ TIMEOUT = 30.0
 """Seconds that a request may be silent, or its answer not taken."""
 LIVE_TIMEOUT = 60.0
 """Seconds that the receiver of a live copy may take none of it: its disk may be busy."""
-AT_ONCE = 8
+AT_ONCE = 16
 """Requests that are answered at the same time; a live copy is one of them."""
 RETRY_AFTER = 60
 """Seconds after which somebody who found a backup under way should ask again."""
@@ -39,6 +40,10 @@ ROUTES = Map(
         Rule("/replication/challenge", methods=["GET"], endpoint="challenge"),
         Rule("/replication/certificate", methods=["POST"], endpoint="certificate"),
         Rule("/live", methods=["POST"], endpoint="live"),
+        Rule("/control/", endpoint="page"),
+        Rule("/control/<path:rest>", endpoint="page"),
+        Rule("/control/peer/challenge", methods=["GET"], endpoint="peer_challenge"),
+        Rule("/control/peer/<name>", methods=["POST"], endpoint="peer"),
     ],
     merge_slashes=False,
 )
@@ -52,15 +57,24 @@ class Signer(Protocol):
     def certificate(self, request: dict) -> tuple[int, dict]: ...
 
 
+class Pages(Protocol):
+    """Answers people and monitors (control/page.py)."""
+
+    def answer(self, request: Request) -> Response: ...
+
+
 class Application:
     """The WSGI application of a partition, whose configuration is read anew for each request.
 
-    `make_signer` is called once, with the first request that needs it: what it imports is large.
+    `make_signer` and `make_page` are called once, with the first request that needs it: what they import is large.
     """
 
-    def __init__(self, path: Path, make_signer: Callable[[Path], Signer]) -> None:
-        self.path, self._make_signer = path, make_signer
-        self._made, self._signers = threading.Lock(), list[Signer]()
+    def __init__(
+        self, path: Path, make_signer: Callable[[Path], Signer], make_page: Callable[[Path], Pages] | None = None
+    ) -> None:
+        self.path, self._make_signer, self._make_page = path, make_signer, make_page
+        self._made, self._signers, self._pages = threading.Lock(), list[Signer](), list[Pages]()
+        self._peers = PeerEndpoint(path)
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         return self.answer(Request(environ, populate_request=False))(environ, start_response)
@@ -97,6 +111,17 @@ class Application:
         request.environ["werkzeug.socket"].settimeout(LIVE_TIMEOUT)
         return Response(begun(live.frames(self._config())), mimetype="application/octet-stream")
 
+    def peer_challenge(self, request: Request) -> Response:
+        return as_json(*self._peers.challenge())
+
+    def peer(self, request: Request, name: str) -> Response:
+        """What another instance asks for, as peer.py has it; nginx says from which address."""
+        asked = request.get_json(force=True, silent=True)
+        return as_json(*self._peers.answer(name, asked, request.headers.get("X-Real-IP", "")))
+
+    def page(self, request: Request, rest: str = "") -> Response:
+        return self._page().answer(request)
+
     # ----
 
     def _config(self) -> Config:
@@ -107,6 +132,14 @@ class Application:
             if not self._signers:
                 self._signers.append(self._make_signer(self.path))
             return self._signers[0]
+
+    def _page(self) -> Pages:
+        with self._made:
+            if self._make_page is None:
+                raise NotFound()
+            if not self._pages:
+                self._pages.append(self._make_page(self.path))
+            return self._pages[0]
 
 
 def begun(pieces: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
@@ -218,13 +251,14 @@ def _bound(path: Path) -> Generator[socket.socket, None, None]:
 class Door:
     """The server as mariadb-control keeps it: open from the first moment that it can be."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._server = path, cast(Server | None, None)
+    def __init__(self, path: Path, make_page: Callable[[Path], Pages] | None = None) -> None:
+        self.path, self._make_page, self._server = path, make_page, cast(Server | None, None)
 
     def open(self) -> None:
         """Listen, unless it does. Raises Error and OSError: to be tried again."""
         if self._server is None:
-            self._server = Server(configuration.load(self.path).control_socket, Application(self.path, _signer))
+            application = Application(self.path, _signer, self._make_page)
+            self._server = Server(configuration.load(self.path).control_socket, application)
 
     def close(self) -> None:
         if self._server:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The shape of a MariaDB partition's `etc/mariadb.json`, and where each of its files lies."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Software:
 class Network:
     """`ipv6` is empty without `use-ipv6`; `backup_port` is nginx's, on the same addresses.
 
-    `caucased_port` is the certificate authority's, which takes the next one too.
+    `caucased_port` is the certificate authority's, which takes the next one too; `control_port` is the control page's.
     """
 
     ipv4: str
@@ -35,6 +36,7 @@ class Network:
     port: int
     backup_port: int
     caucased_port: int
+    control_port: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Replication:
     """The parameter `replication`, its synonyms translated (primary.py): where a new database comes from.
 
     `primary_url` is read by primary.parse(); `bootstrap_url` and `caucased_url` are empty when not given;
-    `seconds_behind_master_threshold` of -1 never alarms.
+    `seconds_behind_master_threshold` of -1 never alarms; `control_url` is the primary's takeover-url, with its token.
     """
 
     primary_url: str
@@ -98,6 +100,7 @@ class Replication:
     seconds_behind_master_threshold: int
     allow_tcp_connections_on_replica: bool
     replicate_with_tls: bool
+    control_url: str = dataclasses.field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,14 @@ class Caucased:
     external_caucased_url: str
     csr_to_sign: tuple[str, ...]
     external_differs: bool = False
+
+
+@dataclass(frozen=True)
+class SemiSync:
+    """The parameter `semi-sync` (semi_sync.py)."""
+
+    enable: bool
+    timeout_seconds: int
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,7 @@ class Config:
     replication_user: str  # a replica's is its primary's
     replicas_use_tls: bool  # whether replicas on the IPv4 have to
     caucased: Caucased
+    semi_sync: SemiSync
 
     def path(self, *names: str) -> Path:
         """A file of the partition, such as path("srv", "mariadb")."""
@@ -219,6 +231,11 @@ class Config:
     def control_socket(self) -> Path:
         """Where mariadb-control answers nginx."""
         return self.path("var", "run", "control.sock")
+
+    @property
+    def control_token(self) -> Path:
+        """The token of the control page, which a program may replace at any time (control/token.py)."""
+        return self.path("srv", "kept", "control-token")
 
     @property
     def tls(self) -> Path:

@@ -254,10 +254,13 @@ SILENT = "--skip-networking"
 """The option that leaves a server its socket alone."""
 
 
-def server_options(replication: Replication | None, replica: bool) -> tuple[str, ...]:
-    """What mariadbd is told on its command line: static settings that follow what the database really is."""
+def server_options(replication: Replication | None, replica: bool, fenced: bool = False) -> tuple[str, ...]:
+    """What mariadbd is told on its command line: static settings that follow what the database really is.
+
+    A primary that is `fenced` refuses writes as a replica does, and is reachable.
+    """
     if not replica:
-        return ()
+        return ("--read-only=ON",) if fenced else ()
     silent = replication is not None and not replication.allow_tcp_connections_on_replica
     return ("--read-only=ON", *((SILENT,) if silent else ()))
 

@@ -53,6 +53,12 @@ def contains(state: Iterable[Gtid], other: Iterable[Gtid]) -> bool:
     return all(reached.get(domain, 0) >= sequence for domain, sequence in position(other).items())
 
 
+def count(ahead: Iterable[Gtid], behind: Iterable[Gtid]) -> int:
+    """How many transactions `ahead` has beyond `behind`: both are positions, in one history."""
+    reached = position(behind)
+    return sum(max(0, sequence - reached.get(domain, 0)) for domain, sequence in position(ahead).items())
+
+
 def is_ahead(of_ours: Iterable[Gtid], theirs: Iterable[Gtid]) -> bool:
     """Whether ours has something that theirs has not: it is further in a domain, or has one that theirs does not."""
     return not contains(theirs, of_ours)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb import bootstrap, create, new_database
+from slapos.recipe.erp5.mariadb import bootstrap, create, new_database, replica
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.bootstrap import Outside
 from slapos.recipe.erp5.mariadb.config import Config
@@ -32,7 +32,7 @@ def install(
     from the beginning, and whatever the making of an empty database does.
     """
     os.umask(0o077)
-    config = configuration.load(path)
+    config = replica.effective(configuration.load(path))
     progress, pause = Progress(config.bootstrap_state), FIRST_PAUSE
     while config.replication:
         bootstrap.discard(directory)
@@ -61,7 +61,7 @@ def install(
 def _again(path: Path, before: Config) -> Config:
     """What the file says now; what it said before while it cannot be used."""
     try:
-        return configuration.load(path)
+        return replica.effective(configuration.load(path))
     except ConfigurationError as error:
         process.log(f"error: {error}; what it said before counts")
         return before

@@ -87,6 +87,21 @@ def url(primary: Primary) -> str:
     return f"mysql://{user}:{password}@{primary.address}{query}"
 
 
+def with_account(url: str, user: str, password: str) -> str:
+    """A published URL, with this account where it has none: what is told to others has no password."""
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.scheme != "mysql":
+        return url
+    account = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return parts._replace(netloc=f"{account}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def without_account(primary: Primary) -> str:
+    """The URL that others may be told, who have the account already."""
+    query = "?" + urlencode({ENDPOINT: primary.endpoint}) if primary.endpoint else ""
+    return f"mysql://{primary.address}{query}"
+
+
 def translate(replication: Mapping[str, object]) -> dict[str, object] | None:
     """The parameter `replication` (completed by the schema) with each synonym under our own name; None for a primary.
 
@@ -103,7 +118,7 @@ def translate(replication: Mapping[str, object]) -> dict[str, object] | None:
         given[name] = given.get(name) or replication[synonym]
     if given.get("primary-url"):
         return given
-    for name in ("bootstrap-url", "caucased-url"):
+    for name in ("bootstrap-url", "caucased-url", "control-url"):
         if given.get(name):
             raise ConfigurationError(
                 f"{PARAMETER}: missing, and replication.{name} is given, expected {SHAPE}; give what the primary "
@@ -117,6 +132,11 @@ def check(replication: Mapping[str, object] | None) -> None:
     if replication is None:
         return
     primary, tls = parse(str(replication["primary-url"])), replication["replicate-with-tls"]
+    if replication.get("control-url"):
+        # As late as this: it brings more along than others need who read URLs.
+        from slapos.recipe.erp5.control import peer_client
+
+        peer_client.parse(str(replication["control-url"]), "replication.control-url")
     if not tls and primary.is_ipv6:
         raise ConfigurationError(
             "replication.replicate-with-tls: false, and primary-url has an IPv6 address, where TLS is required; "

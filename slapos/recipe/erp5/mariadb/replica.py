@@ -7,17 +7,39 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb import decide, mroonga, sql, sql_replication
+from slapos.recipe.erp5.mariadb import decide, mroonga, role_state, sql, sql_replication
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.config import Config, Replication
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.tls.files import Files
 
+THRESHOLD = 0
+"""Seconds of lag that alarm on a replica that was asked for as a primary: the schema's default."""
+
+
+def effective(config: Config) -> Config:
+    """With the parameter `replication` as a role action has replaced it, if one has. Raises ConfigurationError."""
+    upstream = role_state.load(config).upstream
+    if upstream is None:
+        return config
+    before = config.replication
+    replication = Replication(
+        primary_url=upstream.primary_url,
+        bootstrap_url=upstream.bootstrap_url,
+        caucased_url="",
+        seconds_behind_master_threshold=before.seconds_behind_master_threshold if before else THRESHOLD,
+        allow_tcp_connections_on_replica=before.allow_tcp_connections_on_replica if before else True,
+        replicate_with_tls=upstream.tls,
+        control_url=upstream.control_url,
+    )
+    return dataclasses.replace(config, replication=replication)
+
 
 def wanted(config: Config) -> Primary | None:
-    """The primary that the parameters name; None when they ask for a primary. Raises ConfigurationError."""
-    return urls.parse(config.replication.primary_url) if config.replication else None
+    """The primary that a role action, or else the parameters, named; None for a primary. Raises ConfigurationError."""
+    replication = effective(config).replication
+    return urls.parse(replication.primary_url) if replication else None
 
 
 def upstream(config: Config, tls: bool) -> Files | None:

@@ -1,24 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Gathers how a partition replicates right now: its own server, its primary, its replicas. It judges nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from pymysql.connections import Connection
 
 from slapos.recipe.erp5.errors import Error, ServerError
 from slapos.recipe.erp5.mariadb import (
     bootstrap_note,
     progress,
+    relay,
     replica,
     replication_memory,
+    role_state,
     space,
     sql,
     sql_replication,
+    sql_semi_sync,
     status,
 )
+from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.config import Config, SemiSync
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Replicas, Seen
+from slapos.recipe.erp5.mariadb.role_state import RoleState
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.mariadb.sql_replication import Facts, Source
 
@@ -48,6 +56,7 @@ class Own:
     sources: tuple[Source, ...]
     connected: frozenset[int]
     requirements: tuple[tuple[Account, str], ...] = ()
+    semi_sync: sql_semi_sync.State | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,11 @@ class Logs:
 
 @dataclass(frozen=True)
 class ReplicationStatus:
-    """`wanted` is None when a primary is asked for; `own` is None, and `error` says why, when our server is silent.
+    """`wanted` is what the database is to follow: as a role action has it, or else as is `asked` for by parameters.
 
-    `begun`: how the database was made, when it was made as a replica; `replicas`: all that were seen lately;
-    `replicas_use_tls` is the parameter.
+    None is for a primary. `role` is what role actions left, `acting` says that one runs. `own` is None, and `error`
+    says why, when our server is silent. `begun`: how the database was made, when it was made as a replica; `replicas`:
+    all that were seen lately; `replicas_use_tls` and `semi_sync` are the parameters.
     """
 
     socket: str
@@ -88,18 +98,29 @@ class ReplicationStatus:
     replicas: tuple[Seen, ...]
     logs: Logs
     replicas_use_tls: bool
+    semi_sync: SemiSync
+    asked: Wanted | None = None
+    role: RoleState = RoleState()
+    acting: bool = False
 
 
-def gather(config: Config, now: datetime) -> ReplicationStatus:
-    """Look, and remember what the next look may not be able to see. Raises ConfigurationError."""
+def gather(
+    config: Config, now: datetime, ask: "Callable[[Config, Source], Upstream] | None" = None
+) -> ReplicationStatus:
+    """Look, and remember what the next look may not be able to see; `ask` asks the primary in place of ask_primary().
+
+    Raises ConfigurationError.
+    """
     own, error = _own(config)
     # Our own position first: the primary's, asked for later, can only be further.
-    upstream = _upstream(config, own.sources[0]) if own and own.sources else None
+    upstream = (ask or ask_primary)(config, own.sources[0]) if own and own.sources else None
     lag = _lag(config, own, now)
+    if own and own.sources:
+        relay.forget_applied(config, own.facts.position)
     return ReplicationStatus(
         socket=str(config.socket),
         exists=config.data_directory.is_dir(),
-        wanted=_wanted(config),
+        wanted=_wanted(replica.effective(config)),
         bootstrap=progress.load(config.bootstrap_state) if config.replication else None,
         begun=bootstrap_note.load(config.data_directory),
         own=own,
@@ -109,13 +130,17 @@ def gather(config: Config, now: datetime) -> ReplicationStatus:
         replicas=_replicas(config, own, now),
         logs=_logs(config),
         replicas_use_tls=config.replicas_use_tls,
+        semi_sync=config.semi_sync,
+        asked=_wanted(config),
+        role=role_state.load(config),
+        acting=status.is_locked(config.path("var", "run", "action.lock")),
     )
 
 
 def _wanted(config: Config) -> Wanted | None:
-    primary = replica.wanted(config)
-    if primary is None or config.replication is None:
+    if config.replication is None:
         return None
+    primary = urls.parse(config.replication.primary_url)
     return Wanted(
         host=primary.host,
         port=primary.port,
@@ -134,25 +159,36 @@ def _own(config: Config) -> tuple[Own | None, str]:
                 facts=sql_replication.server_facts(connection),
                 connected=sql_replication.replicas_connected(connection),
                 requirements=sql_replication.requirements(connection, config.replication_user),
+                semi_sync=sql_semi_sync.state(connection),
             ), ""
     except ServerError as error:
         return None, str(error)
 
 
-def _upstream(config: Config, source: Source) -> Upstream:
+def ask_primary(config: Config, source: Source) -> Upstream:
     """Ask the primary that the server really has, as the account with which it replicates."""
-    answer = Upstream(error="its password is not known here")
+    try:
+        with connect_primary(config, source) as connection:
+            return Upstream(facts=sql_replication.server_facts(connection))
+    except Error as error:
+        return silent(error)
+
+
+def silent(error: Error) -> Upstream:
+    """What is known of a primary that did not answer but with `error`."""
+    return Upstream(error=str(error), refused=isinstance(error, sql.AccessDenied))
+
+
+def connect_primary(config: Config, source: Source) -> Connection:
+    """A connection to the primary that the server really has. Raises AccessDenied, Error."""
+    refusal: Error = Error("its password is not known here")
     for password in _passwords(config):
         primary = Primary(source.host, source.port, source.user, password)
         try:
-            files = replica.upstream(config, source.tls)
-            with sql_replication.connect_primary(primary, files, TIMEOUT) as connection:
-                return Upstream(facts=sql_replication.server_facts(connection))
+            return sql_replication.connect_primary(primary, replica.upstream(config, source.tls), TIMEOUT)
         except sql.AccessDenied as error:
-            answer = Upstream(error=str(error), refused=True)
-        except Error as error:
-            return Upstream(error=str(error))
-    return answer
+            refusal = error
+    raise refusal
 
 
 def _passwords(config: Config) -> tuple[str, ...]:

@@ -5,18 +5,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.mariadb import decide, gtid, verdict
+from slapos.recipe.erp5.mariadb import decide, gtid, role_verdict, semi_sync, verdict
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus, Upstream, known_lag
+from slapos.recipe.erp5.mariadb.role_verdict import ANEW, CREATION
 from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_replication import Source, Thread
 from slapos.recipe.erp5.mariadb.verdict import Verdict, duration, judge
 from slapos.recipe.erp5.tls.files import CLIENT_SUBJECT
 
-CREATION = "takes effect at the database's creation alone"
-ANEW = (
-    "have the replica made anew (stop the service, move srv/mariadb away, start it; with replication.bootstrap-url it "
-    "begins from a backup)"
-)
 # Preparing: it is connected, and about to ask for the first transaction.
 RUNNING = ("Yes", "Preparing")
 REMEDIES = {
@@ -64,6 +60,9 @@ def _problems(status: ReplicationStatus, now: datetime) -> Iterator[str]:
         yield from _setting_problems(status.own)
     if not status.own.sources:
         yield from _account_problems(status, status.own)
+    if status.own.semi_sync:
+        writable = not status.own.facts.read_only
+        yield from semi_sync.problems(status.semi_sync, _role(status.own), writable, status.own.semi_sync)
     yield from _log_problems(status, status.own, now)
 
 
@@ -71,30 +70,18 @@ def _problems(status: ReplicationStatus, now: datetime) -> Iterator[str]:
 
 
 def _role_problems(status: ReplicationStatus, own: Own) -> Iterator[str]:
-    wanted, sources = status.wanted, own.sources
-    if wanted and not sources:
-        begun = status.begun
-        why = (
-            f"it was made as a replica of {begun.primary} and is none any more" if begun else "it was made as a primary"
-        )
-        yield (
-            f"Mariadb is not in replica mode ({why}), expected a replica of {wanted.address}, as "
-            f"replication.primary-url says, which {CREATION}: take the parameter replication away to leave it a "
-            f"primary, or {ANEW}"
-        )
-    if sources and not wanted:
-        yield (
-            f"Mariadb is in replica mode, with {sources[0].address} as its primary, expected a primary, as there is no "
-            f"parameter replication, which {CREATION}: give replication.primary-url again to leave it a replica, or "
-            "make it a primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until gtid_slave_pos is Gtid_IO_Pos of SHOW "
-            "SLAVE STATUS, or what was received is lost; STOP SLAVE; RESET SLAVE ALL; then restart the service)"
-        )
+    yield from role_verdict.problems(status, own)
+    sources = own.sources
     if len(sources) > 1:
         others = ", ".join(f"{source.name!r} ({source.address})" for source in sources[1:])
         yield (
             f"Mariadb replicates from {len(sources)} servers, expected one: look after the connections {others} by "
             "other means, or remove them (RESET SLAVE 'name' ALL in bin/mariadb), as only the first one is watched"
         )
+
+
+def _role(own: Own) -> str:
+    return semi_sync.REPLICA if own.sources else semi_sync.PRIMARY
 
 
 def _source_problems(status: ReplicationStatus, source: Source) -> Iterator[str]:
@@ -194,7 +181,7 @@ def _gtid_problems(status: ReplicationStatus, own: Own, source: Source) -> Itera
         # a domain which its primary never had.
         known = [one for one in begun or () if gtid.contains(theirs, (one,))]
         extra = gtid.missing((*ours, *gtid.parse(own.facts.slave_pos)), (*theirs, *known))
-    elif begun is not None:
+    elif begun is not None and status.role.last is None:
         # Nobody to compare with: what our own server id has added is not the primary's.
         extra = gtid.errant(ours, own.facts.server_id, begun)
     else:
@@ -298,6 +285,8 @@ def _summary(status: ReplicationStatus) -> str:
     if own is None:
         return ""
     there = f"; connected replicas: {', '.join(map(str, sorted(own.connected)))}" if own.connected else ""
+    if own.semi_sync:
+        there += semi_sync.summary(status.semi_sync, _role(own), own.semi_sync)
     if not own.sources:
         return f"Mariadb is a primary, at GTID {own.facts.binlog_pos or 'empty'}{there}"
     source = own.sources[0]

@@ -242,9 +242,10 @@ def disable_events(connection: Connection) -> None:
         sql.execute(connection, "UPDATE mysql.event SET status = 'SLAVESIDE_DISABLED' WHERE status = 'ENABLED'")
 
 
-def change_primary(connection: Connection, primary: Primary, files: Files | None) -> None:
+def change_primary(connection: Connection, primary: Primary, files: Files | None, forget: bool = True) -> None:
     """Make the server a replica of `primary` from its gtid_slave_pos on, stopped; with `files` over TLS, verified.
 
+    A replica that must stay one at every moment does not `forget` its old primary first: the new one takes its place.
     RESET SLAVE ALL leaves the TLS settings as they were (FACTS 3): each of them is given, empty without TLS.
     """
     paths = {"CA": files.ca, "CRL": files.crl, "CERT": files.client, "KEY": files.client} if files else {}
@@ -262,7 +263,8 @@ def change_primary(connection: Connection, primary: Primary, files: Files | None
         },
         "MASTER_SSL_VERIFY_SERVER_CERT": int(files is not None),
     }
-    forget_primary(connection)
+    if forget:
+        forget_primary(connection)
     _change(connection, values, ", MASTER_USE_GTID = slave_pos", primary.password)
 
 

@@ -15,7 +15,19 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError, Error, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, provision, sql, timezone, upgrade
+from slapos.recipe.erp5.mariadb import (
+    create,
+    decide,
+    mroonga,
+    private_server,
+    provision,
+    relay,
+    role_state,
+    semi_sync,
+    sql,
+    timezone,
+    upgrade,
+)
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.decide import Handled, Snapshot
 from slapos.recipe.erp5.mariadb.status import is_replica
@@ -111,9 +123,33 @@ def on_start(config: Config) -> None:
     decision = decide.start(snapshot)
     if decision.refusal:
         raise ServerError(decision.refusal)
+    with optional():
+        relay.keep(config)
     if decision.reasons:
         prepare(config, decision, snapshot)
-    write_options(config.server_options, decide.server_options(config.replication, is_replica(config)))
+    replica = is_replica(config)
+    options = (
+        *decide.server_options(config.replication, replica, is_fenced(config)),
+        *semi_sync.options(config.semi_sync, replica, is_being_promoted(config)),
+    )
+    write_options(config.server_options, options)
+
+
+def is_fenced(config: Config) -> bool:
+    """Whether the database is to refuse writes whatever its role; also when nobody can know."""
+    try:
+        return role_state.load(config).fenced is not None
+    except ConfigurationError as error:
+        process.log(f"warning: {error}, so that the server starts read-only; bin/mariadb-resume changes that")
+        return True
+
+
+def is_being_promoted(config: Config) -> bool:
+    """Whether a promotion is under way, which may need this start: nobody can follow the new primary yet."""
+    try:
+        return role_state.load(config).promotion is not None
+    except ConfigurationError:
+        return False
 
 
 def prepare(config: Config, decision: decide.Start, snapshot: Snapshot) -> None:

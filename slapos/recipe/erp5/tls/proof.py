@@ -15,7 +15,7 @@ _ANSWER = b"slapos replication answer v1\0"
 
 def request(password: str, challenge: str, nonce: str, public_key: bytes, subject: str) -> str:
     """The replica's proof, in hexadecimal digits: this key (DER) asks for a certificate of this subject (RFC 4514)."""
-    return _proof(password, _REQUEST, challenge.encode(), nonce.encode(), _digest(public_key), subject.encode())
+    return mac(password, _REQUEST, challenge.encode(), nonce.encode(), _digest(public_key), subject.encode())
 
 
 def answer(
@@ -24,7 +24,7 @@ def answer(
     """The primary's proof: this certificate, this authority and this revocation list are its answer to that request."""
     texts = (_digest(text.encode()) for text in (certificate, ca, crl))
     parts = (challenge.encode(), nonce.encode(), _digest(public_key), *texts, caucased_url.encode())
-    return _proof(password, _ANSWER, *parts)
+    return mac(password, _ANSWER, *parts)
 
 
 def equal(one: str, other: str) -> bool:
@@ -36,6 +36,7 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _proof(password: str, purpose: bytes, *parts: bytes) -> str:
+def mac(password: str, purpose: bytes, *parts: bytes) -> str:
+    """HMAC-SHA256 of `parts`, in hexadecimal digits; with another `purpose` it is another one."""
     whole = purpose + b"".join(struct.pack(">I", len(part)) + part for part in parts)
     return hmac.new(password.encode("utf-8"), whole, hashlib.sha256).hexdigest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Busy, CertificateError, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import logs, primary, sql
+from slapos.recipe.erp5.mariadb import logs, primary, replica, sql
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import authority, certificates, join, own, status, template, waiting
 from slapos.recipe.erp5.tls.authority import Trust
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mariadb-renew-certificates", description="Renew what is due, now.")
     parser.add_argument("--config", required=True, help="the partition's etc/mariadb.json")
     path = parser.parse_args(arguments).config
-    return process.program(lambda: one_at_a_time(configuration.load(path)))
+    return process.program(lambda: one_at_a_time(replica.effective(configuration.load(path))))
 
 
 def one_at_a_time(config: Config) -> int:

@@ -77,6 +77,23 @@ class Status:
 
 def gather(config: Config, now: datetime) -> Status:
     """Look. Raises Error when the scheduler's state cannot be read."""
+    where = Files(config.tls)
+    pairs, lists = items(config, now)
+    return Status(
+        certificates=pairs,
+        lists=lists,
+        shown=_shown(config),
+        fingerprint=_fingerprint(where.server),
+        job=state.load(config.scheduler_state).job(JOB),
+        requests=len(config.caucased.csr_to_sign),
+        bad_requests=_bad_requests(config),
+        external=config.caucased.external_caucased_url,
+        external_differs=config.caucased.external_differs,
+    )
+
+
+def items(config: Config, now: datetime) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """The certificates and the revocation lists on disk; no server is looked at."""
     where, authority = Files(config.tls), own.url(config)
     pairs = [_pair(where, where.server, authority, now), _pair(where, where.client, authority, now)]
     lists = [_list(where.crl, where.crl.name, authority, now)]
@@ -87,17 +104,7 @@ def gather(config: Config, now: datetime) -> Status:
     elif upstream.pending(upstream.client).exists() and config.replication:
         url = config.replication.caucased_url
         pairs.append(Item(f"upstream/{upstream.client.name}", url, waiting=True))
-    return Status(
-        certificates=tuple(pairs),
-        lists=tuple(lists),
-        shown=_shown(config),
-        fingerprint=_fingerprint(where.server),
-        job=state.load(config.scheduler_state).job(JOB),
-        requests=len(config.caucased.csr_to_sign),
-        bad_requests=_bad_requests(config),
-        external=config.caucased.external_caucased_url,
-        external_differs=config.caucased.external_differs,
-    )
+    return tuple(pairs), tuple(lists)
 
 
 def follows_with_tls(config: Config) -> bool:

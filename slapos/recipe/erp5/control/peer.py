@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What other instances may have this one do, when they prove to know its token: fence, hand over, follow.
+
+    endpoint = PeerEndpoint(path)                  path of etc/mariadb.json
+    endpoint.challenge() -> (200, dict)            GET /peer/challenge
+    endpoint.answer(name, body, address) -> (status, dict)   POST /peer/<name> with the decoded JSON `body`
+
+The status is 200 when it was done; 400 no such request, 403 not proved, 404 no such action, 409 refused, 429 too many
+wrong proofs of `address`, 503 busy, or failed. All but 200 have {"error": sentence}. What was proved is answered with
+a proof too.
+"""
+
+import importlib
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control import peer_proof, token
+from slapos.recipe.erp5.errors import Busy, Error
+from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.tls.challenges import Challenges
+
+NAMES: dict[str, frozenset[str]] = {
+    "status": frozenset(),
+    "fence": frozenset({"by", "reason"}),
+    "prepare-hand-over": frozenset({"primary-url"}),
+    "hand-over": frozenset({"id", "control", "primary-url"}),
+    "cancel": frozenset({"id"}),
+    "complete": frozenset({"id"}),
+    "follow": frozenset({"primary-url"}),
+    "hand-over-state": frozenset({"id"}),
+}
+"""What can be asked for, and the parameters that it takes, all of them texts."""
+_OPTIONAL = frozenset({"control-url"})
+BY_ITS_OWN_SECRET = "hand-over-state"
+"""The one that is proved with a hand-over's own secret, which the parameter `id` names (peer_proof.public_name)."""
+LONGEST = 4 << 10
+"""Characters of a parameter."""
+WRONG, PERIOD = 10, 60.0
+"""So many wrong proofs within so many seconds, and no more requests of that address are looked at."""
+ADDRESSES = 1024
+"""How many addresses are remembered for that."""
+_HEX = re.compile("[0-9a-f]{64}")
+
+Do = Callable[[Config, str, dict[str, str]], dict[str, Any]]
+"""Does what is asked: configuration, name, parameters. Raises Busy, Error."""
+
+
+class Refused(Exception):
+    """An answer without a result: HTTP status and sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class PeerEndpoint:
+    """See the module's text; any thread may call it."""
+
+    def __init__(self, path: Path, do: Do | None = None, secret_of: Callable[[Config, str], str] | None = None) -> None:
+        self._path, self._do, self._secret_of = path, do or _do, secret_of or _secret_of
+        self._challenges, self._wrong = Challenges(times.now), Wrong()
+
+    def challenge(self) -> tuple[int, dict[str, Any]]:
+        """A challenge, to be used once, within five minutes."""
+        return 200, {"challenge": self._challenges.make()}
+
+    def answer(self, name: str, body: object, address: str = "") -> tuple[int, dict[str, Any]]:
+        """Check the request's proof, do what it asks, and prove the answer."""
+        try:
+            config = configuration.load(self._path)
+            fields, secret = self._proved(config, name, body, address)
+        except Refused as refused:
+            return refused.status, {"error": str(refused)}
+        except (Error, OSError) as error:
+            process.log(f"error: {process.describe(error)}")
+            return 503, {"error": "this instance cannot answer now: its log says why"}
+        status, content = _done(self._do, config, name, fields["parameters"])
+        mac = peer_proof.answer(secret, fields["challenge"], fields["nonce"], name, content)
+        return status, {**content, "mac": mac}
+
+    def _proved(self, config: Config, name: str, body: object, address: str) -> tuple[dict[str, Any], str]:
+        """The request's fields, and the secret with which it is proved."""
+        if name not in NAMES:
+            raise Refused(404, "there is no such action for other instances")
+        fields = _fields(name, body)
+        if self._wrong.too_many(address):
+            raise Refused(429, f"too many requests with a wrong token came from there: wait {PERIOD:g} s")
+        if not self._challenges.is_open(fields["challenge"]):
+            raise Refused(403, "the challenge is not one of this instance's, was used, or is older than 5 minutes")
+        parameters = fields["parameters"]
+        secret = self._secret_of(config, parameters["id"]) if name == BY_ITS_OWN_SECRET else token.load(config)
+        expected = peer_proof.request(secret, fields["challenge"], fields["nonce"], name, parameters)
+        if not secret or not peer_proof.equal(expected, fields["mac"]):
+            self._wrong.count(address)
+            process.log(f"refused: {name} asked for by another instance without proof of this one's token")
+            raise Refused(
+                403, "the proof is not one of this instance's token: give the takeover-url that it publishes now"
+            )
+        if not self._challenges.use(fields["challenge"]):  # somebody was quicker with the same one
+            raise Refused(403, "the challenge is not one of this instance's, was used, or is older than 5 minutes")
+        return fields, secret
+
+
+def _fields(name: str, body: object) -> dict[str, Any]:
+    """A decoded request, of the right form throughout."""
+    texts = ("challenge", "nonce", "mac")
+    if not isinstance(body, dict) or set(body) != {*texts, "parameters"}:
+        raise Refused(400, "the request is no JSON object with challenge, nonce, parameters and mac")
+    if not all(isinstance(body[key], str) and _HEX.fullmatch(body[key]) for key in texts):
+        raise Refused(400, "challenge, nonce and mac are not 64 lower-case hexadecimal digits each")
+    parameters = body["parameters"]
+    if not isinstance(parameters, dict) or set(parameters) - _OPTIONAL != NAMES[name]:
+        wanted = ", ".join(sorted(NAMES[name])) or "none"
+        raise Refused(400, f"the parameters of {name} are others than expected: {wanted}")
+    if not all(isinstance(value, str) and len(value) <= LONGEST for value in parameters.values()):
+        raise Refused(400, f"a parameter is no text of at most {LONGEST} characters")
+    return body
+
+
+def _done(do: Do, config: Config, name: str, parameters: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    process.log(f"step: {name}, asked for by another instance")
+    try:
+        return 200, {"result": do(config, name, parameters)}
+    except Busy as error:
+        return 503, {"error": str(error), "busy": True}
+    except (Error, OSError) as error:
+        process.log(f"error: {name}, asked for by another instance: {process.describe(error)}")
+        return 409 if isinstance(error, Error) else 503, {"error": process.describe(error)}
+    except Exception as error:  # the answer has to be proved whatever happens, or the other side does not know
+        process.log(f"error: {name}, asked for by another instance: {process.describe(error)}")
+        return 503, {"error": process.describe(error)}
+
+
+def _do(config: Config, name: str, parameters: dict[str, str]) -> dict[str, Any]:
+    actions = importlib.import_module("slapos.recipe.erp5.mariadb.peer_actions")  # with all that changes roles
+    return actions.do(config, name, parameters)
+
+
+def _secret_of(config: Config, public_name: str) -> str:
+    """The secret of a hand-over that was begun here; empty when there is none of that name."""
+    return importlib.import_module("slapos.recipe.erp5.mariadb.hand_over").secret_of(config, public_name)
+
+
+class Wrong:
+    """Counts wrong proofs by address."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._moments: dict[str, deque[float]] = {}
+
+    def count(self, address: str) -> None:
+        """One more."""
+        with self._lock:
+            moments = self._moments.pop(address, None) or deque(maxlen=WRONG)
+            moments.append(self._clock())
+            self._moments[address] = moments
+            while len(self._moments) > ADDRESSES:
+                del self._moments[next(iter(self._moments))]
+
+    def too_many(self, address: str) -> bool:
+        """Whether WRONG of them came within the last PERIOD."""
+        with self._lock:
+            moments = self._moments.get(address, deque())
+            return len(moments) == WRONG and self._clock() - moments[0] < PERIOD

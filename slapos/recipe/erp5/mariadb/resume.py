@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The action resume: takes a fence away, so that the database is writable again."""
+
+from typing import Any
+
+from slapos.recipe.erp5.mariadb import fence, preflight, role_state, sql
+from slapos.recipe.erp5.mariadb.action import Act
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.preflight import FORCE, INFO, REFUSE, Preflight, Reason
+from slapos.recipe.erp5.mariadb.role_state import RoleState
+
+
+def run(config: Config, act: Act, options: dict[str, Any]) -> str:
+    """The action resume. Raises Refused, Error."""
+    preflight.require(check(config, options), bool(options.get("force")))
+    return fence.resume(config, act)
+
+
+def check(config: Config, options: dict[str, Any]) -> Preflight:
+    """Its dry run. Raises Error."""
+    with sql.connect(config.defaults_file, config.socket) as connection:
+        sources = sql.is_replica(connection)
+        writable = sql.is_writable(connection)
+    return decide(role_state.load(config), sources, writable)
+
+
+def decide(state: RoleState, replica: bool, writable: bool) -> Preflight:
+    """Whether this database may be writable."""
+    reasons = []
+    if replica:
+        reasons.append(
+            Reason(REFUSE, "this database is a replica, expected a primary: bin/mariadb-takeover makes it one")
+        )
+    if state.hand_over:
+        reasons.append(
+            Reason(
+                FORCE,
+                f"it was fenced at {state.hand_over.at} to hand over to {state.hand_over.to_primary_url}, which may be "
+                "the primary by now, expected to know that it is not: look there, and rejoin it if it is",
+            )
+        )
+    elif state.last and state.last.primary_url_now:
+        reasons.append(
+            Reason(
+                FORCE,
+                f"since {state.last.at} ({state.last.action}) the primary is {state.last.primary_url_now}, expected "
+                "no second one: rejoin that one",
+            )
+        )
+    elif state.fenced and state.fenced.by not in ("page", "program"):
+        reasons.append(
+            Reason(
+                FORCE,
+                f"it was fenced at {state.fenced.at} by {state.fenced.by} ({state.fenced.reason}), which is the "
+                "primary now, expected no second one: rejoin that one",
+            )
+        )
+    if state.fenced is None and writable:
+        reasons.append(Reason(INFO, "this database is writable already"))
+    return Preflight("resume", tuple(reasons))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What mariadb-control does by itself about role changes that stopped on the way: nobody has to call anything.
+
+- An old primary that handed over, and was not told how that ended, asks the new one (ask_new_primary).
+- A new primary fences the old one as soon as that answers (fence_old_primary).
+- A switchover that was killed before its point of no return is cancelled (hand_over.settle).
+- A promotion that was killed behind it is completed (complete_promotion).
+"""
+
+from datetime import datetime, timedelta
+
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control import peer_proof
+from slapos.recipe.erp5.control.peer_client import Peer
+from slapos.recipe.erp5.mariadb import action, hand_over, journal, peer_actions, promote, role_state
+from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.journal import Entry
+from slapos.recipe.erp5.mariadb.role_state import HandOver, PendingFence
+
+BY = "mariadb-control"
+SILENCE = timedelta(seconds=15)
+"""How long an old primary waits to be told how a hand-over ended, before it asks."""
+TIMEOUT = 10.0
+
+
+def look(config: Config, now: datetime) -> None:
+    """Do what is to be done now. Raises Error, OSError: to be tried again."""
+    state = role_state.load(config)
+    if state.promotion and state.promotion.hand_over_id:
+        with action.place(config, "hand-over"):  # not while the switchover itself is at work
+            hand_over.settle(config)
+    if promote.is_unfinished(config):
+        complete_promotion(config)
+    if state.fence_pending:
+        fence_old_primary(config, state.fence_pending)
+    if state.hand_over and now - times.parse(state.hand_over.at) >= SILENCE:
+        ask_new_primary(config, state.hand_over)
+
+
+def ask_new_primary(config: Config, noted: HandOver) -> None:
+    """Follow it when it was promoted, accept writes again when it was not, wait while it does not say."""
+    with Peer(f"{noted.to_control}/#{noted.id}") as peer:
+        answer = peer.call("hand-over-state", {"id": peer_proof.public_name(noted.id)}, TIMEOUT)["state"]
+    process.log(f"step: the hand-over to {noted.to_primary_url}, as asked there, is {answer}")
+    if answer == hand_over.PROMOTED:
+        with action.running(config, "complete-hand-over", BY) as act:
+            act.sentence = peer_actions.complete(config, act)
+    elif answer == hand_over.CANCELLED:
+        with action.running(config, "cancel-hand-over", BY) as act:
+            act.sentence = peer_actions.cancelled(config, act)
+
+
+def fence_old_primary(config: Config, pending: PendingFence) -> None:
+    """Fence the one that could not be reached at the takeover; once is enough, as a fence lasts."""
+    reason = f"its replica {config.instance} took over at {pending.since}"
+    with Peer(pending.control_url) as peer:
+        peer.call("fence", {"by": "its replica", "reason": reason}, TIMEOUT)
+    role_state.change(config, fence_pending=None)
+    sentence = f"the old primary at {pending.address} is fenced now"
+    process.log(sentence)
+    journal.append(config, Entry(times.text(times.now()), "fence-old-primary", BY, "done", sentence))
+
+
+def complete_promotion(config: Config) -> None:
+    """Go on behind the point of no return."""
+    promotion = role_state.load(config).promotion
+    if promotion is None:
+        return
+    with action.running(config, promotion.action, BY) as act:
+        act.sentence = promote.complete(config, act)

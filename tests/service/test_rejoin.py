@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An old primary comes back as a replica of the new one: clean, diverged, made anew; killed at each place."""
+
+import gzip
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.role_fixtures import Instance, ended, instances
+from tests.service.servers import wait_for
+
+TOKENS = ("a" * 32, "b" * 32)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[list[Instance]]:
+    """Two partitions: which one is the primary changes from test to test."""
+    with instances(lambda: Instance("P", TOKENS[0]), lambda primary: Instance("R", TOKENS[1], primary)) as found:
+        yield found
+
+
+@pytest.fixture
+def parted(pair) -> tuple[Instance, Instance]:
+    """An old primary that was stopped while its replica took over, and runs again; and the new primary."""
+    wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
+    old, new = sorted(pair, key=lambda one: not one.is_primary())
+    wait_for(lambda: new.follows(old), "the replica")
+    write(old)
+    wait_for(lambda: rows(new) == rows(old), "the rows")
+    old.service.end()
+    new.acted("takeover", force=True)
+    assert new.is_primary()
+    write(new)
+    old.service.run()
+    assert old.role() == (False, True)  # nobody has told it, as no token was given
+    return old, new
+
+
+def write(instance: Instance) -> None:
+    instance.query("INSERT INTO erp5.numbered SELECT COALESCE(MAX(a), 0) + 1, %s FROM erp5.numbered", instance.name)
+
+
+def rows(instance: Instance) -> list[tuple]:
+    return sorted(instance.query("SELECT a, b FROM erp5.numbered"))
+
+
+def published(instance: Instance) -> str:
+    """The replication-primary-url without its account, as somebody may type it."""
+    return f"mysql://{instance.address}/?endpoint=https://127.0.0.1:{instance.config.network.backup_port}"
+
+
+def assert_replicates(old: Instance, new: Instance) -> None:
+    wait_for(lambda: old.follows(new), "the old primary to follow")
+    write(new)
+    wait_for(lambda: rows(old) == rows(new), "the rows")
+    assert old.role() == (True, False)
+    assert old.state.fenced is None
+    assert old.state.upstream is not None
+
+
+def test_a_history_that_has_not_diverged(parted):
+    old, new = parted
+    dry = ended(old.act("rejoin", "--dry-run", primary_url=published(new)))
+    assert dry[0] == 0
+    said = old.acted("rejoin", primary_url=published(new))
+    assert said == f"this database is a replica of {new.address} again, with all that it had"
+    assert_replicates(old, new)
+    assert old.acted("rejoin", primary_url=published(new)) == said
+
+
+def test_without_a_url_it_says_what_to_give(parted):
+    old, new = parted
+    old.query("SELECT 1")
+    if old.state.upstream is None:
+        assert old.refused("rejoin") == (
+            "nobody has said who the primary is now: give the replication-primary-url that it publishes (option"
+            " primary-url)"
+        )
+    old.acted("rejoin", primary_url=published(new))
+    assert_replicates(old, new)
+
+
+def diverge(old: Instance) -> str:
+    """Two transactions that only the old primary has, and the sentence about them."""
+    old.query("INSERT INTO erp5.numbered VALUES (900001, 'lost'), (900002, 'lost')")
+    old.query("INSERT INTO erp5.numbered VALUES (900003, 'lost')")
+    (last,) = old.query("SELECT @@gtid_binlog_pos")[0]
+    return last
+
+
+def test_a_diverged_history_is_refused_saved_and_made_anew(parted, tmp_path):
+    old, new = parted
+    last = diverge(old)
+    sentence = (
+        f"this database has 2 transactions that {new.address} does not have, up to {last}, expected none: save them"
+        " (option save), and make it anew (option rebuild)"
+    )
+    said = old.refused("rejoin", primary_url=published(new))
+    assert said == f"{sentence}; it refuses writes, and stays as it is"
+    assert old.role() == (False, False)
+    assert old.state.fenced is not None
+    said = old.refused("rejoin", primary_url=published(new), save=True)
+    (saved,) = old.config.path("srv", "role").glob("diverged-*.sql.gz")
+    assert said == f"{sentence}; they are saved as {saved}; it refuses writes, and stays as it is"
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert_holds(old, saved)
+    said = old.acted("rejoin", primary_url=published(new), rebuild=True)
+    (kept,) = old.config.path("srv").glob("mariadb.diverged-*")
+    assert said == f"this database was made anew and is a replica of {new.address}; the old one is {kept}"
+    assert (kept / "ibdata1").exists()
+    assert not {row for row in rows(old) if row[1] == "lost"}
+    assert_replicates(old, new)
+
+
+def assert_holds(old: Instance, saved) -> None:
+    """The file has what only the old one has, and nothing else: executed, it brings exactly those rows."""
+    content = gzip.decompress(saved.read_bytes())
+    old.query("SET GLOBAL read_only = 0")
+    old.query("SET SESSION sql_log_bin = 0")
+    before = rows(old)
+    try:
+        with_log_off = b"SET SESSION sql_log_bin = 0;\n"
+        old.query("DELETE FROM erp5.numbered WHERE b = 'lost'")
+        command = [old.config.program("mariadb"), f"--defaults-file={old.config.defaults_file}"]
+        text = b"SET SESSION gtid_strict_mode = 0;\n" + with_log_off + content
+        subprocess.run(command, input=text, check=True, capture_output=True)
+    finally:
+        old.query("SET GLOBAL read_only = 1")
+    assert rows(old) == before
+
+
+CLEAN = [
+    "after:mariadb.fence:fence",
+    "before:mariadb.sql_role:set_slave_position",
+    "before:mariadb.sql_replication:change_primary",
+    "after:mariadb.sql_replication:change_primary",
+    "before:mariadb.demote:finish",
+    "after:mariadb.demote:finish",
+]
+
+
+@pytest.mark.parametrize("place", CLEAN)
+def test_killed_it_is_called_again(parted, place):
+    old, new = parted
+    before = rows(old)
+    assert ended(old.act("rejoin", place=place, primary_url=published(new)))[0] == -9
+    assert old.role()[1] is False
+    old.service.restart()
+    assert old.role()[1] is False
+    assert set(before) <= set(rows(old))
+    old.acted("rejoin", primary_url=published(new))
+    assert_replicates(old, new)
+
+
+REBUILD = [
+    "after:mariadb.role_state:change",
+    "after:mariadb.bootstrap:make",
+    "after:mariadb.create:create",
+    "after:supervisor:stop",
+    "after:mariadb.swap:exchange",
+    "after:mariadb.rebuild:put_aside",
+    "before:mariadb.demote:finish",
+    "before:supervisor:start",
+]
+
+
+@pytest.mark.parametrize("place", REBUILD)
+def test_killed_while_it_is_made_anew(parted, place):
+    old, new = parted
+    diverge(old)
+    before, kept_before = rows(old), kept(old)
+    options = {"primary_url": published(new), "rebuild": True}
+    assert ended(old.act("rejoin", place=place, **options))[0] == -9
+    wait_for(old.answers, "the server, which its supervisor starts again")
+    assert old.role()[1] is False
+    old.acted("rejoin", **options)
+    assert_replicates(old, new)
+    (now,) = kept(old) - kept_before
+    assert (now / "ibdata1").exists()
+    assert not {row for row in rows(old) if row[1] == "lost"} and {row for row in before if row[1] == "lost"}
+
+
+def kept(instance: Instance) -> set:
+    return set(instance.config.path("srv").glob("mariadb.diverged-*"))

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Switchover between whole partitions, under a writer; killed at each place on either side, as the README has it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.role_fixtures import Instance, Writer, ended, instances
+from tests.service.servers import wait_for
+
+TOKENS = ("a" * 32, "b" * 32)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[list[Instance]]:
+    """Two partitions: which one is the primary changes from test to test."""
+    with instances(lambda: Instance("P", TOKENS[0]), lambda primary: Instance("R", TOKENS[1], primary)) as found:
+        yield found
+
+
+@pytest.fixture
+def roles(pair) -> tuple[Instance, Instance]:
+    """The primary and its replica, both well."""
+    wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
+    primary, replica = sorted(pair, key=lambda one: not one.is_primary())
+    wait_for(lambda: replica.follows(primary), "the replica")
+    return primary, replica
+
+
+def test_under_load_and_back(roles):
+    primary, replica = roles
+    with Writer(primary, replica) as writer:
+        said = replica.acted("switchover", control_url=primary.takeover_url)
+        writer.goes_on(replica)
+        print(said, writer.outage())
+        back = primary.acted("switchover", control_url=replica.takeover_url)
+        writer.goes_on(primary)
+        print(back, writer.outage())
+    writer.assert_kept(primary, replica)
+
+
+# ---- killed on the way: one writable primary remains, with all that was taken, and nobody has to call anything
+
+
+def one_primary(primary: Instance, replica: Instance, writer: Writer) -> tuple[Instance, Instance]:
+    """The two, in their roles as they are in the end."""
+
+    def found() -> list[Instance]:
+        writable = [one for one in (primary, replica) if one.is_primary()]
+        others = [one for one in (primary, replica) if one not in writable]
+        return writable if len(writable) == 1 and others[0].follows(writable[0]) else []
+
+    wait_for(found, f"one primary and its replica\n{primary.log()}\n{replica.log()}", 60)
+    (now,) = found()
+    writer.goes_on(now)
+    return now, replica if now is primary else primary
+
+
+PROGRAM = [
+    ("after:mariadb.hand_over:begin", "stays"),
+    ("after:mariadb.promote:begin", "stays"),
+    ("before:mariadb.promote:promote", "stays"),
+    ("before:mariadb.sql_replication:forget_primary", "stays"),
+    ("after:mariadb.sql_replication:forget_primary", "changes"),
+    ("after:mariadb.sql_role:set_writable", "changes"),
+    ("before:mariadb.hand_over:end", "changes"),
+    ("before:mariadb.switchover:_Switch._closing", "changes"),
+]
+
+
+@pytest.mark.parametrize(("place", "outcome"), PROGRAM)
+def test_the_program_is_killed(roles, place, outcome):
+    primary, replica = roles
+    with Writer(primary, replica) as writer:
+        child = replica.act("switchover", place=place, control_url=primary.takeover_url)
+        assert ended(child)[0] == -9
+        now, _ = one_primary(primary, replica, writer)
+        assert now is (primary if outcome == "stays" else replica)
+    writer.assert_kept(primary, replica)
+    wait_for(lambda: replica.state.promotion is None, "the end of the promotion")
+    assert primary.state.fenced is primary.state.hand_over is None
+
+
+@pytest.mark.parametrize(("place", "outcome"), PROGRAM)
+def test_the_program_is_killed_and_called_again_at_once(roles, place, outcome):
+    primary, replica = roles
+    with Writer(primary, replica) as writer:
+        child = replica.act("switchover", place=place, control_url=primary.takeover_url)
+        assert ended(child)[0] == -9
+        code, said = ended(replica.act("switchover", control_url=primary.takeover_url))
+        assert code == 0 or "is a primary, expected a replica" in said, said
+        now, _ = one_primary(primary, replica, writer)
+        assert now is replica
+    writer.assert_kept(primary, replica)
+
+
+CONTROL = [
+    ("before:mariadb.fence:fence", "stays"),
+    ("before:mariadb.fence:stop_writes", "stays"),
+    ("after:mariadb.fence:fence", "stays"),
+    ("before:mariadb.demote:become_replica", "changes"),
+    ("before:mariadb.sql_replication:change_primary", "changes"),
+    ("after:mariadb.sql_replication:change_primary", "changes"),
+    ("before:mariadb.demote:finish", "changes"),
+    ("after:mariadb.demote:finish", "changes"),
+]
+
+
+@pytest.mark.parametrize(("place", "outcome"), CONTROL)
+def test_the_old_primarys_mariadb_control_is_killed(roles, place, outcome):
+    primary, replica = roles
+    primary.kill_control()
+    primary.start_control(place)
+    with Writer(primary, replica) as writer:
+        code, said = ended(replica.act("switchover", control_url=primary.takeover_url))
+        wait_for(lambda: primary.control.poll() is not None, "the end of mariadb-control")
+        assert code == (1 if outcome == "stays" else 0), said
+        if outcome == "stays":
+            assert said.startswith("error: the switchover was cancelled, as ")
+            assert "nobody is writable until it asks this instance by itself" in said
+        primary.start_control()
+        now, _ = one_primary(primary, replica, writer)
+        assert now is (primary if outcome == "stays" else replica)
+    writer.assert_kept(primary, replica)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["before:mariadb.fence:stop_writes", "after:mariadb.fence:fence", "after:mariadb.sql_replication:change_primary"],
+)
+def test_the_old_primarys_server_is_killed(roles, place):
+    primary, replica = roles
+    primary.kill_control()
+    primary.start_control(place, str(primary.pid_file))
+    with Writer(primary, replica) as writer:
+        ended(replica.act("switchover", control_url=primary.takeover_url))
+        one_primary(primary, replica, writer)
+    writer.assert_kept(primary, replica)
+    primary.kill_control()
+    primary.start_control()
+
+
+@pytest.mark.parametrize(
+    ("place", "outcome"),
+    [
+        ("before:mariadb.promote:promote", "stays"),
+        ("before:mariadb.sql_replication:forget_primary", "stays"),
+        ("after:mariadb.sql_replication:forget_primary", "changes"),
+        ("after:mariadb.sql_role:set_writable", "changes"),
+    ],
+)
+def test_the_new_primarys_server_is_killed(roles, place, outcome):
+    primary, replica = roles
+    with Writer(primary, replica) as writer:
+        child = replica.act("switchover", place=place, victim=str(replica.pid_file), control_url=primary.takeover_url)
+        code, said = ended(child)
+        assert code == 1
+        if outcome == "stays":
+            assert said.endswith(f"; {primary.control_address} is writable, as before")
+        else:
+            assert "this database has become the primary, and the rest was not completed" in said
+        now, _ = one_primary(primary, replica, writer)
+        assert now is (primary if outcome == "stays" else replica)
+    writer.assert_kept(primary, replica)
