@@ -156,7 +156,7 @@ def test_the_new_primarys_server_is_killed(roles, place, outcome):
         code, said = ended(child)
         assert code == 1
         if outcome == "stays":
-            assert said.endswith(f"; {primary.control_address} is writable, as before")
+            assert said.endswith(f"; {primary.address} is writable, as before")
         else:
             assert "this database has become the primary, and the rest was not completed" in said
         now, _ = one_primary(primary, replica, writer)
