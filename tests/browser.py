@@ -4,10 +4,11 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -77,8 +78,14 @@ class Browser:
 
     def wait_for(self, words: str) -> None:
         """Until the page has these words, by itself or after it has loaded another one."""
-        wait = WebDriverWait(self.driver, PATIENCE, 0.1, ignored_exceptions=(Exception,))
-        wait.until(lambda _: words in self.text, f"{words!r} does not come; there is:\n{self.text}")
+        self.wait_until(lambda: words in self.text, repr(words))
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Until that is true, whatever a page that is being loaded says meanwhile."""
+        try:
+            WebDriverWait(self.driver, PATIENCE, 0.1, (WebDriverException,)).until(lambda _: condition())
+        except TimeoutException:
+            raise AssertionError(f"{what} does not come; there is:\n{self.text}") from None
 
     def script(self, text: str) -> object:
         return self.driver.execute_script(text)
@@ -88,7 +95,13 @@ class Browser:
     def click(self, words: str) -> None:
         """A link or button, by its words."""
         path = " | ".join(f"//{name}[normalize-space()='{words}']" for name in ("a", "button", "summary"))
-        self.driver.find_element(By.XPATH, path).click()
+        for attempt in reversed(range(3)):
+            try:
+                self.driver.find_element(By.XPATH, path).click()
+                return
+            except StaleElementReferenceException:  # the page was loaded anew between the two
+                if not attempt:
+                    raise
 
     def fill(self, label: str, text: str) -> None:
         """The field with this label."""

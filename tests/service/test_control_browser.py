@@ -141,6 +141,11 @@ def test_on_a_phone(front, url, tmp_path):
         page.wait_for("GTID written here")
         page.click("Others")
         fits(page)
+        page.script("window.link = document.querySelector('#others .button')")
+        page.wait_for("Seen")
+        shown = page.text.rpartition("Seen")[2].split(".")[0]
+        page.wait_until(lambda: f"Seen{shown}" not in page.text, "the page to follow by itself")
+        assert page.script("return window.link.isConnected && document.getElementById('others').open") is True
         page.click("Take over")
         page.wait_for("What was found")
         fits(page)

@@ -30,7 +30,7 @@ TIMEOUT = 30.0
 """Seconds that a request may be silent, or its answer not taken."""
 LIVE_TIMEOUT = 60.0
 """Seconds that the receiver of a live copy may take none of it: its disk may be busy."""
-AT_ONCE = 8
+AT_ONCE = 16
 """Requests that are answered at the same time; a live copy is one of them."""
 RETRY_AFTER = 60
 """Seconds after which somebody who found a backup under way should ask again."""

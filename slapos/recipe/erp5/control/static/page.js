@@ -16,11 +16,11 @@ function replaceParts(text) {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   for (const part of fresh.querySelectorAll("[id^=part-]")) {
     const old = document.getElementById(part.id);
-    if (!old || old.isEqualNode(part) || old.contains(document.activeElement)) continue;
     for (const details of part.querySelectorAll("details[id]")) {
       const before = document.getElementById(details.id);
       details.open = Boolean(before && before.open);
     }
+    if (!old || old.isEqualNode(part) || old.contains(document.activeElement)) continue;
     old.className = part.className;
     old.replaceChildren(...part.childNodes);
   }
