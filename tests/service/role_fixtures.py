@@ -330,9 +330,9 @@ class Writer:
 
         wait_for(took, f"rows taken by {instance.name}")
 
-    def outage(self) -> float:
-        """The longest time between two rows that were taken."""
-        moments = [at for at, _ in self.taken.values()]
+    def outage(self, since: float = 0.0) -> float:
+        """The longest time between two rows that were taken, the second one after the moment `since` (monotonic)."""
+        moments = [at for at, _ in self.taken.values() if at > since - 0.1]
         return max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
 
     @staticmethod

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Switchover between whole partitions, under a writer; killed at each place on either side, as the README has it."""
 
+import re
+import statistics
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -27,15 +30,61 @@ def roles(pair) -> tuple[Instance, Instance]:
     return primary, replica
 
 
-def test_under_load_and_back(roles):
+def test_under_load_and_back(roles, record_property):
+    here, there = roles
+    outages = []
+    with Writer(here, there) as writer:
+        for _ in range(4):
+            began = time.monotonic()
+            said = there.acted("switchover", control_url=here.takeover_url)
+            writer.goes_on(there)
+            outages.append(writer.outage(began))
+            assert re.fullmatch(
+                rf"this database is the primary now, without writes for \d+\.\d\d s, and {here.address} follows it",
+                said,
+            )
+            assert there.role() == (False, True) and here.follows(there) and here.role() == (True, False)
+            here, there = there, here
+    writer.assert_kept(here, there)
+    assert statistics.median(outages) < 2, outages  # how long it really is: benchmarks/takeover
+    print("write outages:", ", ".join(f"{outage:.3f} s" for outage in outages))
+
+
+def test_without_the_primarys_token_nothing_is_done(roles):
+    primary, replica = roles
+    assert replica.refused("switchover") == (
+        f"switchover is refused: the primary {primary.address} has to stop writing, which needs its own token: give the"
+        " takeover-url that it publishes (option control-url, or the parameter replication.control-url)"
+    )
+    wrong = f"{primary.base}/#{'c' * 32}"
+    assert replica.refused("switchover", control_url=wrong) == (
+        f"switchover is refused: the primary cannot be asked: {primary.control_address} refuses: the proof is not one of"
+        " this instance's token: give the takeover-url that it publishes now"
+    )
+    assert replica.refused("switchover", control_url=replica.takeover_url) == (
+        f"switchover is refused: the control URL is that of {replica.address}, expected that of {primary.address}, which"
+        " this replica follows: give the takeover-url of that one"
+    )
+    assert primary.refused("switchover", control_url=replica.takeover_url) == (
+        "switchover is refused: this database is a primary, expected a replica: run switchover on one of its replicas"
+    )
+    assert primary.is_primary() and replica.follows(primary)
+    assert primary.state.hand_over is None
+
+
+def test_an_unreachable_new_primary_leaves_a_fenced_old_one_that_asks_again(roles):
+    """The way from the old primary to the new one is cut while it waits; it asks until it is there again."""
     primary, replica = roles
     with Writer(primary, replica) as writer:
-        said = replica.acted("switchover", control_url=primary.takeover_url)
-        writer.goes_on(replica)
-        print(said, writer.outage())
-        back = primary.acted("switchover", control_url=replica.takeover_url)
-        writer.goes_on(primary)
-        print(back, writer.outage())
+        child = replica.act("switchover", place="before:mariadb.promote:promote", control_url=primary.takeover_url)
+        replica.kill_control()
+        assert ended(child)[0] == -9
+        wait_for(lambda: "does not answer" in primary.log() or "HTTP status 502" in primary.log(), "the question")
+        assert primary.role() == replica.role() or not (primary.role()[1] or replica.role()[1])
+        assert primary.state.hand_over is not None
+        replica.start_control()
+        now, _ = one_primary(primary, replica, writer)
+        assert now is primary
     writer.assert_kept(primary, replica)
 
 
@@ -156,7 +205,7 @@ def test_the_new_primarys_server_is_killed(roles, place, outcome):
         code, said = ended(child)
         assert code == 1
         if outcome == "stays":
-            assert said.endswith(f"; {primary.control_address} is writable, as before")
+            assert said.endswith(f"; {primary.address} is writable, as before")
         else:
             assert "this database has become the primary, and the rest was not completed" in said
         now, _ = one_primary(primary, replica, writer)

@@ -17,6 +17,7 @@ from slapos.recipe.erp5.mariadb import (
     replication_status,
     replication_verdict,
     role_state,
+    sql,
     takeover,
 )
 from slapos.recipe.erp5.mariadb.config import Config
@@ -60,6 +61,18 @@ POINTS: list[Point] = [
     ("sql_role", "set_writable", "after"),
     ("sql_role", "enable_event", "after"),
     ("networking", "open_up", "after"),
+]
+DETACHING: list[Point] = [
+    ("drain", "_apply_all", "after"),
+    ("sql_replication", "forget_primary", "after"),
+    ("sql_role", "set_writable", "after"),
+]
+FOLLOWING: list[Point] = [
+    ("demote", "get_certificate", "after"),
+    ("sql_role", "stop_receiving", "after"),
+    ("sql_role", "stop_replica", "after"),
+    ("sql_replication", "change_primary", "before"),
+    ("sql_replication", "change_primary", "after"),
 ]
 
 
@@ -231,6 +244,20 @@ def test_detach_leaves_the_primary_and_the_events_alone(pair: Pair) -> None:
     assert is_writable(pair.replica.config)
 
 
+@pytest.mark.parametrize("point", DETACHING, ids=" ".join)
+def test_a_detach_is_killed_and_the_next_call_completes_it(pair: Pair, point: Point) -> None:
+    receive_without_applying(pair, range(50))
+    query(pair.replica.config, "START SLAVE SQL_THREAD")
+    assert run_killed(pair.replica.config, point, "detach").returncode == -9
+    done = run(pair.replica.config, "detach")
+    assert done.returncode == 0, done.stderr
+    assert rows(pair.replica.config) == list(range(50))
+    assert is_writable(pair.replica.config)
+    assert (state(pair.replica.config)["authority-dropped"], state(pair.replica.config)["promotion"]) == (True, None)
+    statement = "SELECT status FROM information_schema.events WHERE event_name = 'e'"
+    assert query(pair.replica.config, statement) == [("SLAVESIDE_DISABLED",)]
+
+
 def test_a_fence_holds_over_restarts_until_it_is_taken_away(pair: Pair) -> None:
     config = pair.primary.config
     with servers.login(config, "erp5_user", servers.NASTY_PASSWORD, "erp5", "localhost") as writer:
@@ -249,6 +276,29 @@ def test_a_fence_holds_over_restarts_until_it_is_taken_away(pair: Pair) -> None:
     assert not is_writable(config)
     resumed = run(config, "resume")
     assert resumed.returncode == 0, resumed.stderr
+    assert is_writable(config)
+    pair.primary.restart()
+    assert is_writable(config)
+
+
+def test_a_primary_that_does_not_run_is_fenced_for_when_it_does(pair: Pair) -> None:
+    pair.primary.kill()
+    done = run(pair.primary.config, "fence")
+    assert done.returncode == 0, done.stderr
+    assert said(done) == "no server runs here, and when one starts it refuses writes, until bin/mariadb-resume"
+    pair.primary.run()
+    assert not is_writable(pair.primary.config)
+
+
+def test_a_long_statement_keeps_a_fence_away(pair: Pair) -> None:
+    config = pair.primary.config
+    with servers.administrator(config) as connection:
+        sql.execute(connection, "LOCK TABLES erp5.t WRITE")
+        done = run(config, "fence")
+    assert done.returncode == 1
+    assert said(done).startswith(
+        "error: this database is still writable, as it could not be made read-only within 5 s (MariaDB refused SET"
+    )
     assert is_writable(config)
     pair.primary.restart()
     assert is_writable(config)
@@ -342,7 +392,7 @@ def test_a_dead_primary_is_to_be_fenced_when_it_comes_back(pair: Pair, monkeypat
     sentence = actions.perform(pair.replica.config, "takeover", "page", {"control-url": URL})
     assert sentence.endswith(
         f"; the old primary at {address(pair)} is not fenced yet (127.0.0.1:1 does not answer): that is tried until it"
-        " is"
+        " succeeds"
     )
     pending = role_state.load(pair.replica.config).fence_pending
     assert pending
@@ -383,16 +433,21 @@ def test_a_second_replica_follows_the_new_primary(pair: Pair, services: Callable
         second = services(replica_service(config, note(replication_address(pair.primary.config))))
         second.run()
         insert(pair.primary.config, range(20))
-        wait_for(lambda: rows(config) == list(range(20)), "the rows")
+        Pair(pair.primary, second).wait()
+        assert rows(config) == list(range(20))
         pair.primary.kill()
         assert run(pair.replica.config, "takeover").returncode == 0
         share_certificates(pair.replica.config, config)  # as the exchange would, which takes nginx
         url = f"mysql://127.0.0.1:{pair.replica.config.network.port}"
-        killed = run_killed(
-            config, ("sql_replication", "change_primary", "after"), "follow", "--primary-url-file", _file(config, url)
-        )
-        assert killed.returncode == -9, killed.stderr
-        assert not is_writable(config)
+        for point in FOLLOWING:
+            killed = run_killed(config, point, *_follow(config, url))
+            assert killed.returncode == -9, killed.stderr
+            assert query(config, "SHOW ALL SLAVES STATUS")
+            assert not is_writable(config)
+        run_killed(config, ("sql_role", "start_replica", "before"), *_follow(config, url), server=True)
+        second.kill()
+        second.run()
+        assert query(config, "SHOW ALL SLAVES STATUS")
         done = run(config, "follow", "--primary-url-file", "-", stdin=url)
         assert done.returncode == 0, done.stderr
         assert said(done) == f"this database is a replica of {url.removeprefix('mysql://')} now"
@@ -402,7 +457,7 @@ def test_a_second_replica_follows_the_new_primary(pair: Pair, services: Callable
         at = state(config)["last"]["at"]
         assert verdict.sentences[0] == (
             f"this database replicates from {url.removeprefix('mysql://')} since {at} (by follow), while "
-            f"replication.primary-url says {address(pair)}, expected parameters that say what it is: set "
+            f"replication.primary-url still says {address(pair)}, expected parameters that say what it is: set "
             "replication.primary-url to the replication-primary-url of "
             f"{url.removeprefix('mysql://')}, which restarts nothing"
         )
@@ -429,7 +484,7 @@ def _rewritten(config: Config, **changes: object) -> Config:
     return changed
 
 
-def _file(config: Config, text: str) -> str:
+def _follow(config: Config, url: str) -> tuple[str, ...]:
     path = config.path("tmp", "url")
-    path.write_text(text)
-    return str(path)
+    path.write_text(url)
+    return "follow", "--primary-url-file", str(path)

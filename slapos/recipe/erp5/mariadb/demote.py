@@ -7,7 +7,7 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
-from slapos.recipe.erp5.mariadb import gtid, replica, role_state, semi_sync, semi_sync, sql_replication, sql_role
+from slapos.recipe.erp5.mariadb import gtid, replica, role_state, semi_sync, sql_replication, sql_role
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
@@ -131,7 +131,6 @@ def become_replica(config: Config, act: Act, connection: Connection, primary: Pr
         sql_role.disable_events(connection)
         sql_role.set_slave_position(connection, found.ours.position)
         sql_replication.change_primary(connection, primary, replica.upstream(config, bool(primary.endpoint)))
-    semi_sync.apply(connection, config, semi_sync.REPLICA)
     sql_role.start_replica(connection)
     finish(config, act, primary, from_address)
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Keeps a database read-only whatever its role, over restarts and reprocessing: the action fence, and its undoing."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from pymysql.connections import Connection
@@ -14,6 +16,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import INFO, WARN, Preflight, Reason
 from slapos.recipe.erp5.mariadb.role_state import Fence
 from slapos.recipe.erp5.mariadb.sql_role import Client
+from slapos.recipe.erp5.mariadb.status import is_locked
 
 GRACE = 0.2
 """Seconds that a transaction has to end by itself, before its connection is ended."""
@@ -21,7 +24,9 @@ GRACE = 0.2
 
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     """The action fence. Raises Error."""
-    position = fence(config, act, act.by, "the action fence")
+    position = fence_wherever(config, act, act.by, "the action fence")
+    if position is None:
+        return "no server runs here, and when one starts it refuses writes, until bin/mariadb-resume"
     return f"this database refuses writes, at GTID {position or 'empty'}, over restarts too, until bin/mariadb-resume"
 
 
@@ -46,21 +51,38 @@ def fence(config: Config, act: Act, by: str, reason: str) -> str:
 
     What lasts is written first, and is undone when the running server cannot be made read-only. Raises ServerError.
     """
+    with _lasting(config, act, by, reason), sql.connect(config.defaults_file, config.socket) as connection:
+        _set_read_only(connection)
+        return _stop_writes(connection)
+
+
+def fence_wherever(config: Config, act: Act, by: str, reason: str) -> str | None:
+    """The same, also where no server runs: it will start read-only then, and nobody knows its position (None)."""
+    try:
+        return fence(config, act, by, reason)
+    except ServerError:
+        with _lasting(config, act, by, reason):
+            if is_locked(config.path("srv", "mariadb.lock")):  # one that starts may have looked before
+                raise
+            return None
+
+
+@contextlib.contextmanager
+def _lasting(config: Config, act: Act, by: str, reason: str) -> Iterator[None]:
+    """The next start is read-only, unless it does not come to it here."""
     before = role_state.load(config).fenced
     act.step("refuse writes, over restarts too")
     role_state.change(config, fenced=before or Fence(by, reason, times.text(times.now())))
     try:
-        with sql.connect(config.defaults_file, config.socket) as connection:
-            return stop_writes(connection)
+        yield
     except ServerError:
         if before is None:
             role_state.change(config, fenced=None)
         raise
 
 
-def stop_writes(connection: Connection) -> str:
-    """Make the running server read-only, and end what could write; returns gtid_binlog_pos. Raises ServerError."""
-    _set_read_only(connection)
+def _stop_writes(connection: Connection) -> str:
+    """End what could write still; returns gtid_binlog_pos. Raises ServerError."""
     deadline = time.monotonic() + GRACE
     while clients := sql_role.writing(connection):
         if time.monotonic() >= deadline:

@@ -58,9 +58,10 @@ def _fence(config: Config, by: str, reason: str) -> dict[str, Any]:
     if status.is_replica(config):  # nothing to fence; and a fence would outlast that
         return {"gtid": about(config)["position"]}
     with action.running(config, "fence", BY) as act:
-        gtid = fence.fence(config, act, by[:200], reason[:200])
-        act.sentence = f"this database refuses writes, as {by[:200]} asked for it ({reason[:200]}), at GTID {gtid}"
-        return {"gtid": gtid}
+        gtid = fence.fence_wherever(config, act, by[:200], reason[:200])
+        at = "when it starts" if gtid is None else f"at GTID {gtid or 'empty'}"
+        act.sentence = f"this database refuses writes, as {by[:200]} asked for it ({reason[:200]}), {at}"
+        return {"gtid": gtid or ""}
 
 
 def _prepare(config: Config, primary_url: str) -> dict[str, Any]:
