@@ -54,6 +54,12 @@ def published(instance: Instance) -> str:
     return f"mysql://{instance.address}/?endpoint=https://127.0.0.1:{instance.config.network.backup_port}"
 
 
+def backups(instance: Instance) -> str:
+    """The replication-bootstrap-url."""
+    network, secrets = instance.config.network, instance.config.secrets
+    return f"https://127.0.0.1:{network.backup_port}/{secrets.backup_token}/#live"
+
+
 def assert_replicates(old: Instance, new: Instance) -> None:
     wait_for(lambda: old.follows(new), "the old primary to follow")
     write(new)
@@ -109,7 +115,11 @@ def test_a_diverged_history_is_refused_saved_and_made_anew(parted, tmp_path):
     assert said == f"{sentence}; they are saved as {saved}; it refuses writes, and stays as it is"
     assert saved.stat().st_mode & 0o777 == 0o600
     assert_holds(old, saved)
-    said = old.acted("rejoin", primary_url=published(new), rebuild=True)
+    assert old.refused("rejoin", primary_url=published(new), rebuild=True) == (
+        "a database is made anew from a backup of the new primary, and nobody has said where those are: give the"
+        " replication-bootstrap-url that it publishes (option bootstrap-url)"
+    )
+    said = old.acted("rejoin", primary_url=published(new), rebuild=True, bootstrap_url=backups(new))
     (kept,) = old.config.path("srv").glob("mariadb.diverged-*")
     assert said == f"this database was made anew and is a replica of {new.address}; the old one is {kept}"
     assert (kept / "ibdata1").exists()
@@ -168,7 +178,7 @@ def test_killed_while_it_is_made_anew(parted, place):
     old, new = parted
     diverge(old)
     before, kept_before = rows(old), kept(old)
-    options = {"primary_url": published(new), "rebuild": True}
+    options = {"primary_url": published(new), "rebuild": True, "bootstrap_url": backups(new)}
     assert ended(old.act("rejoin", place=place, **options))[0] == -9
     wait_for(old.answers, "the server, which its supervisor starts again")
     assert old.role()[1] is False

@@ -100,6 +100,12 @@ ACTIONS: dict[str, Action] = {
                 _PRIMARY,
                 Option("save", "Save", "flag", "save what only this database has as SQL, in srv/role"),
                 Option("rebuild", "Rebuild", "flag", "make the database anew from a backup; the old one is kept"),
+                Option(
+                    "bootstrap-url",
+                    "New primary's replication-bootstrap-url",
+                    "secret-url",
+                    "for rebuild: the replication-bootstrap-url that the new primary publishes",
+                ),
             ),
             "rejoin",
         ),
