@@ -111,10 +111,12 @@ class Machine:
             )
 
     def kill(self) -> None:
-        """SIGKILL to all at once, mariadbd first, as when the machine is gone; stop() waits for their end."""
-        for process in (*sorted(self._trees(), key=lambda one: one.name() != "mariadbd"), *self.children):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        """SIGKILL to all, as when the machine is gone: frozen before, none notices another's end."""
+        processes = [*sorted(self._trees(), key=lambda one: one.name() != "mariadbd"), *self.children]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    os.kill(process.pid, number)
 
     def stop(self) -> None:
         """SIGTERM to each service, as SlapOS stops them."""
