@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -141,7 +142,7 @@ class Machine:
 
     # ---- its parameters, and what it publishes
 
-    def ask(self, **changes: object) -> None:
+    def ask(self, **changes: Any) -> None:
         """Other parameters, as processing the partition writes them."""
         self.config = dataclasses.replace(self.config, **changes)
         servers.write_json(self.config)
