@@ -33,10 +33,14 @@ def growing(config: Config) -> Path:
     return config.data_directory.with_name(config.data_directory.name + ".rejoin")
 
 
-def rebuild(config: Config, act: Act, primary: Primary) -> Path:
-    """Make it anew; returns where the old one lies now. Raises Error, OSError: the old one is then in its place."""
-    bootstrap_url = role_state.load(config).upstream
-    upstream = Upstream(urls.url(primary), bool(primary.endpoint), bootstrap_url.bootstrap_url if bootstrap_url else "")
+def rebuild(config: Config, act: Act, primary: Primary, bootstrap_url: str = "") -> Path:
+    """Make it anew, from what `bootstrap_url` offers or else from binary logs; returns where the old one lies now.
+
+    Raises Error, OSError: the old one is then in its place.
+    """
+    before = role_state.load(config).upstream
+    bootstrap_url = bootstrap_url or (before.bootstrap_url if before else "")
+    upstream = Upstream(urls.url(primary), bool(primary.endpoint), bootstrap_url)
     role_state.change(config, upstream=upstream)
     folder = growing(config)
     bootstrap.discard(folder)

@@ -114,7 +114,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
             saved = ""
         else:
             return f"this database is a replica of {primary.address} again, with all that it had"
-    kept = rebuild.rebuild(config, act, primary)
+    kept = rebuild.rebuild(config, act, primary, options.get("bootstrap-url", ""))
     return f"this database was made anew and is a replica of {primary.address}; the old one is {kept}{saved}"
 
 
