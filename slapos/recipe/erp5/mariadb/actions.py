@@ -76,7 +76,7 @@ _BOOTSTRAP = Option(
     "bootstrap-url",
     "New primary's replication-bootstrap-url",
     "secret-url",
-    "the replication-bootstrap-url that the new primary publishes, where a rebuild begins; without it, its binary logs",
+    "for rebuild: the replication-bootstrap-url that the new primary publishes",
 )
 
 ACTIONS: dict[str, Action] = {
@@ -107,16 +107,7 @@ ACTIONS: dict[str, Action] = {
                 _PRIMARY,
                 Option("save", "Save", "flag", "save what only this database has as SQL, in srv/role"),
                 Option("rebuild", "Rebuild", "flag", "make the database anew from a backup; the old one is kept"),
-<<<<<<< HEAD
-                Option(
-                    "bootstrap-url",
-                    "New primary's replication-bootstrap-url",
-                    "secret-url",
-                    "for rebuild: the replication-bootstrap-url that the new primary publishes",
-                ),
-=======
                 _BOOTSTRAP,
->>>>>>> helper-w
             ),
             "rejoin",
         ),

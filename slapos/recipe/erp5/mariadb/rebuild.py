@@ -34,7 +34,6 @@ def growing(config: Config) -> Path:
     return config.data_directory.with_name(config.data_directory.name + ".rejoin")
 
 
-<<<<<<< HEAD
 def source(config: Config, primary: Primary, bootstrap_url: str) -> Upstream:
     """Where it comes from: `bootstrap_url`, or the one from before. Raises Refused, ConfigurationError.
 
@@ -53,16 +52,6 @@ def source(config: Config, primary: Primary, bootstrap_url: str) -> Upstream:
 
 def rebuild(config: Config, act: Act, primary: Primary, upstream: Upstream) -> Path:
     """Make it anew; returns where the old one lies now. Raises Error, OSError: the old one is then in its place."""
-=======
-def rebuild(config: Config, act: Act, primary: Primary, bootstrap_url: str = "") -> Path:
-    """Make it anew, from what `bootstrap_url` offers or else from binary logs; returns where the old one lies now.
-
-    Raises Error, OSError: the old one is then in its place.
-    """
-    before = role_state.load(config).upstream
-    bootstrap_url = bootstrap_url or (before.bootstrap_url if before else "")
-    upstream = Upstream(urls.url(primary), bool(primary.endpoint), bootstrap_url)
->>>>>>> helper-w
     role_state.change(config, upstream=upstream)
     folder = growing(config)
     bootstrap.discard(folder)

@@ -115,11 +115,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
             saved = ""
         else:
             return f"this database is a replica of {primary.address} again, with all that it had"
-<<<<<<< HEAD
     kept = rebuild.rebuild(config, act, primary, upstream)
-=======
-    kept = rebuild.rebuild(config, act, primary, options.get("bootstrap-url", ""))
->>>>>>> helper-w
     return f"this database was made anew and is a replica of {primary.address}; the old one is {kept}{saved}"
 
 
