@@ -109,7 +109,7 @@ def switch_over(pair: Pair, rate: int) -> Sample:
         wait_for(lambda: writer.count(old.config) > rate * LOAD, "the load")
         url = old.takeover_url
         click = time.monotonic()
-        act(new, "switchover", **{"control-url": url})
+        act(new, "switchover", control_url=url)
         wait_for(lambda: writer.count(new.config) >= AFTERWARDS, "rows on the new primary")
     finally:
         writer.end()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -111,10 +112,12 @@ class Machine:
             )
 
     def kill(self) -> None:
-        """SIGKILL to all at once, mariadbd first, as when the machine is gone; stop() waits for their end."""
-        for process in (*sorted(self._trees(), key=lambda one: one.name() != "mariadbd"), *self.children):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        """SIGKILL to all, as when the machine is gone: frozen before, none notices another's end."""
+        processes = [*sorted(self._trees(), key=lambda one: one.name() != "mariadbd"), *self.children]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    os.kill(process.pid, number)
 
     def stop(self) -> None:
         """SIGTERM to each service, as SlapOS stops them."""
@@ -139,7 +142,7 @@ class Machine:
 
     # ---- its parameters, and what it publishes
 
-    def ask(self, **changes: object) -> None:
+    def ask(self, **changes: Any) -> None:
         """Other parameters, as processing the partition writes them."""
         self.config = dataclasses.replace(self.config, **changes)
         servers.write_json(self.config)

@@ -14,6 +14,7 @@ bin=$directory/env/bin
 cd "$directory/src"
 export ERP5_RELEASE="$directory/release"
 export PYTHONDONTWRITEBYTECODE=1
+export ERP5_SCREENSHOT="$directory/control-page.png"
 # What slapos.testing wants to know; the node's directory has to be short.
 export SLAPOS_TEST_IPV4=127.0.0.1 SLAPOS_TEST_IPV6=::1 SLAPOS_TEST_WORKING_DIR="$directory/node"
 export SLAPOS_TEST_SOFTWARE_ROOT_DIR="$directory/src"

@@ -85,11 +85,13 @@ class Application:
 
 
 def kill(instance: Instance) -> None:
-    """SIGKILL to all processes of an instance, its server first, as when its machine is gone."""
-    processes = sorted(instance.processes(), key=lambda one: one.name() != "mariadbd")
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
+    """SIGKILL to all processes of an instance, of which none notices another's end, as when its machine is gone."""
+    processes = instance.processes()
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        # The supervisor last: its own end would ask the server to stop.
+        for process in sorted(processes, key=lambda one: one.name() != "mariadbd"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                os.kill(process.pid, number)
     eventually(lambda: not instance.processes(), f"no process of {instance.name} is left")
 
 
@@ -135,6 +137,13 @@ def role(instance: Instance) -> str:
     if instance.slave_status():
         return "replica" if read_only else "writable replica"
     return "fenced" if read_only else "primary"
+
+
+def rejoin(old: Instance, new: Instance, folder: Path) -> None:
+    """Let an old primary come back, made anew if it has transactions that were not received before it died."""
+    names = {"primary-url": "replication-primary-url", "bootstrap-url": "replication-bootstrap-url"}
+    files = [word for key, name in names.items() for word in (f"--{key}-file", url_file(folder, new, name))]
+    act(old, "rejoin", "--rebuild", *files)
 
 
 def wait_for_role(instance: Instance, expected: str) -> None:

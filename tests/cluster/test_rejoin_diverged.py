@@ -3,7 +3,7 @@
 
 import gzip
 
-from tests.cluster.roles import act, follow_the_promise, kill, pair, refused, role, url_file, wait_for_role
+from tests.cluster.roles import act, follow_the_promise, kill, pair, refused, rejoin, role, url_file, wait_for_role
 
 
 def test_what_only_it_has_is_saved_and_it_is_made_anew(node, tmp_path):
@@ -25,7 +25,7 @@ def test_what_only_it_has_is_saved_and_it_is_made_anew(node, tmp_path):
         assert saved.stat().st_mode & 0o777 == 0o600
         assert only_here.encode() in gzip.decompress(saved.read_bytes())
         assert role(old) == "fenced"
-        act(old, "rejoin", "--rebuild", "--primary-url-file", where)
+        rejoin(old, new, tmp_path)
         assert role(old) == "replica"
         (kept,) = (old.path / "srv").glob("mariadb.diverged-*")
         assert (kept / "travel").is_dir()

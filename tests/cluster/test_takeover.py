@@ -8,9 +8,9 @@ from tests.cluster.roles import (
     kill,
     master_stopped,
     pair,
+    rejoin,
     role,
     said,
-    url_file,
     wait_for_role,
 )
 
@@ -35,7 +35,7 @@ def test_the_role_stands_when_the_master_is_back_and_all_is_reprocessed(node, tm
         assert "this database was taken over at " in said(new)
         # The old one is started by that; it is fenced as soon as it answers, and comes back as a replica.
         wait_for_role(old, "fenced")
-        act(old, "rejoin", "--rebuild", "--primary-url-file", url_file(tmp_path, new, "replication-primary-url"))
+        rejoin(old, new, tmp_path)
         old.wait_for_row_of(new)
         application.wait_for_rows(new)
         follow_the_promise(node, new, [old])

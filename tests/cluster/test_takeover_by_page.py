@@ -6,14 +6,13 @@ import json
 from tests.browser import browser
 from tests.cluster.roles import (
     Application,
-    act,
     follow_the_promise,
     kill,
     master_stopped,
     pair,
+    rejoin,
     role,
     said,
-    url_file,
     wait_for_role,
 )
 
@@ -37,5 +36,5 @@ def test_a_click_makes_it_the_primary(node, tmp_path):
         node.process("--all")
         assert role(new) == "primary"
         wait_for_role(old, "fenced")
-        act(old, "rejoin", "--rebuild", "--primary-url-file", url_file(tmp_path, new, "replication-primary-url"))
+        rejoin(old, new, tmp_path)
         follow_the_promise(node, new, [old])

@@ -36,7 +36,7 @@ KEPT = {
     "mariadb-port": "20000",
     "backup-port": "22000",
     "caucased-port": "24000",
-    "control-port": "26000",
+    "control-port": "28000",
     "server-id": "1234567",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",

@@ -250,7 +250,7 @@ def test_parameters_that_differ_change_nothing_and_are_told(pair):
     assert sentences(with_replication(there, primary_url=url)) == (
         f"Mariadb replicates from {where.address} as replication_user, expected {other.address} as replication_user, "
         "as replication.primary-url says, which takes effect at the database's creation alone: give what it replicates "
-        "from, or change that with CHANGE MASTER in bin/mariadb",
+        "from, or change that with bin/mariadb-follow",
     )
     assert sentences(with_replication(there, replicate_with_tls=False)) == (
         "Mariadb replicates over TLS, expected without TLS, as replication.replicate-with-tls says, which takes effect "
@@ -259,9 +259,7 @@ def test_parameters_that_differ_change_nothing_and_are_told(pair):
     assert sentences(dataclasses.replace(there, replication=None)) == (
         f"Mariadb is in replica mode, with {where.address} as its primary, expected a primary, as there is no "
         "parameter replication, which takes effect at the database's creation alone: give replication.primary-url "
-        "again to leave it a replica, or make it a primary (in bin/mariadb: STOP SLAVE IO_THREAD; wait until "
-        "gtid_slave_pos is Gtid_IO_Pos of SHOW SLAVE STATUS, or what was received is lost; STOP SLAVE; RESET SLAVE "
-        "ALL; then restart the service)",
+        "again to leave it a replica, or make it a primary with bin/mariadb-takeover",
     )
     assert judge(there).good
 

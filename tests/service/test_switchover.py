@@ -58,12 +58,12 @@ def test_without_the_primarys_token_nothing_is_done(roles):
     )
     wrong = f"{primary.base}/#{'c' * 32}"
     assert replica.refused("switchover", control_url=wrong) == (
-        f"switchover is refused: the primary cannot be asked: {primary.control_address} refuses: the proof is not one of"
-        " this instance's token: give the takeover-url that it publishes now"
+        f"switchover is refused: the primary cannot be asked: {primary.control_address} refuses: the proof is not one"
+        " of this instance's token: give the takeover-url that it publishes now"
     )
     assert replica.refused("switchover", control_url=replica.takeover_url) == (
-        f"switchover is refused: the control URL is that of {replica.address}, expected that of {primary.address}, which"
-        " this replica follows: give the takeover-url of that one"
+        f"switchover is refused: the control URL is that of {replica.address}, expected that of {primary.address},"
+        " which this replica follows: give the takeover-url of that one"
     )
     assert primary.refused("switchover", control_url=replica.takeover_url) == (
         "switchover is refused: this database is a primary, expected a replica: run switchover on one of its replicas"

@@ -146,7 +146,7 @@ def test_no_server():
 def test_another_source():
     assert problem(source(host="::2", port=1, user="x")) == (
         f"Mariadb replicates from [::2]:1 as x, expected {THERE} as replication_user, as replication.primary-url says, "
-        f"which {CREATION}: give what it replicates from, or change that with CHANGE MASTER in bin/mariadb"
+        f"which {CREATION}: give what it replicates from, or change that with bin/mariadb-follow"
     )
 
 

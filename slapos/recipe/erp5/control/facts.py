@@ -14,7 +14,7 @@ from typing import Any
 from slapos.recipe.erp5 import process, supervisor, times
 from slapos.recipe.erp5.control.sampler import Look, Sample, Sampler
 from slapos.recipe.erp5.errors import Error
-from slapos.recipe.erp5.mariadb import action, gtid, journal, replication_verdict, role_state
+from slapos.recipe.erp5.mariadb import action, gtid, journal, primary, replication_verdict, role_state
 from slapos.recipe.erp5.mariadb import status as database
 from slapos.recipe.erp5.mariadb.action import Running
 from slapos.recipe.erp5.mariadb.config import Config
@@ -154,10 +154,9 @@ def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
 
 
 def _requested(config: Config) -> str:
-    from slapos.recipe.erp5.mariadb import replica
-
-    wanted = replica.wanted(config)
-    return f"replica of {wanted.address}" if wanted else "primary"
+    """By the parameters alone, whatever actions have changed since."""
+    replication = config.replication
+    return f"replica of {primary.parse(replication.primary_url).address}" if replication else "primary"
 
 
 # ---- decide
@@ -196,7 +195,7 @@ def _source(status: ReplicationStatus) -> Source | None:
     if status.own is None or not status.own.sources:
         return None
     first, upstream = status.own.sources[0], status.upstream
-    primary = upstream.facts.position if upstream and upstream.facts else ""
+    position = upstream.facts.position if upstream and upstream.facts else ""
     return Source(
         address=first.address,
         user=first.user,
@@ -205,16 +204,18 @@ def _source(status: ReplicationStatus) -> Source | None:
         applying=f"{first.sql.running} {first.sql}".strip(),
         lag=known_lag(first),
         received=first.gtid_io_pos,
-        primary=primary,
-        behind=behind(primary, status.own.facts.slave_pos) if primary else None,
+        primary=position,
+        behind=behind(position, status.own.facts.slave_pos) if position else None,
         error=upstream.error if upstream else "",
     )
 
 
-def behind(primary: str, applied: str) -> int:
+def behind(there: str, here: str) -> int:
     """How many transactions the second position lacks of the first one, by sequence numbers."""
-    here = {one.domain: one.sequence for one in gtid.parse(applied)}
-    return sum(max(0, one.sequence - here.get(one.domain, 0)) for one in gtid.parse(primary))
+    reached = gtid.position(gtid.parse(here))
+    return sum(
+        max(0, sequence - reached.get(domain, 0)) for domain, sequence in gtid.position(gtid.parse(there)).items()
+    )
 
 
 def _role_notes(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:

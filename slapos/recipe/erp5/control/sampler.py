@@ -163,11 +163,15 @@ class Sampler:
 
     def _run(self) -> None:
         self._resume()
+        said = ""
         while not self._stopped:
             try:
                 self.once()
+                said = ""
             except Exception as error:  # a thread that ends would leave the page with an old truth
-                process.log(f"error: the sampler met with {process.describe(error)}; it goes on")
+                before, said = said, f"error: nobody looks at the replication now: {process.describe(error)}"
+                if said != before:
+                    process.log(said)
             self._wake.wait(self._period)
             self._wake.clear()
         self._primary.close()

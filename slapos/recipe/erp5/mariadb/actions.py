@@ -72,6 +72,13 @@ _PRIMARY = Option(
     "the replication-primary-url that the new primary publishes; user:password@ may be left out",
 )
 
+_BOOTSTRAP = Option(
+    "bootstrap-url",
+    "New primary's replication-bootstrap-url",
+    "secret-url",
+    "for rebuild: the replication-bootstrap-url that the new primary publishes",
+)
+
 ACTIONS: dict[str, Action] = {
     one.name: one
     for one in (
@@ -100,6 +107,7 @@ ACTIONS: dict[str, Action] = {
                 _PRIMARY,
                 Option("save", "Save", "flag", "save what only this database has as SQL, in srv/role"),
                 Option("rebuild", "Rebuild", "flag", "make the database anew from a backup; the old one is kept"),
+                _BOOTSTRAP,
             ),
             "rejoin",
         ),

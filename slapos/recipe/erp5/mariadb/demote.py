@@ -141,7 +141,7 @@ def follows(connection: Connection, primary: Primary) -> bool:
     return bool(found) and (found[0].host, found[0].port) == (primary.host, primary.port)
 
 
-def finish(config: Config, act: Act, primary: Primary, from_address: str) -> None:
+def finish(config: Config, act: Act, primary: Primary, from_address: str, bootstrap_url: str = "") -> None:
     """Note that it is one, and take the fence away. Raises Error, OSError."""
     role_state.change(
         config,
@@ -149,7 +149,7 @@ def finish(config: Config, act: Act, primary: Primary, from_address: str) -> Non
         hand_over=None,
         promotion=None,
         fence_pending=None,
-        upstream=Upstream(urls.url(primary), bool(primary.endpoint)),
+        upstream=Upstream(urls.url(primary), bool(primary.endpoint), bootstrap_url),
         last=Change(act.action, times.text(times.now()), from_address, urls.without_account(primary)),
     )
     process.log(f"this database is a replica of {primary.address} now")

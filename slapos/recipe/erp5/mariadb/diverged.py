@@ -2,6 +2,7 @@
 """Saves the transactions that only an old primary has as SQL, for people to look through and to apply elsewhere."""
 
 import gzip
+import re
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
@@ -10,13 +11,15 @@ from slapos.recipe.erp5.mariadb import gtid, role_state, status
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison
 
-PIECE = 1 << 20
+_OWN = re.compile(rb"/\*M?!\d+ SET @@session\.(gtid_seq_no|server_id)=")
+"""Lines that would give a transaction its old identity back, wherever it is executed: it is another one there."""
 
 
 def save(config: Config, found: Comparison, stamp: str) -> Path:
     """Write srv/role/diverged-<stamp>.sql.gz; returns its path. Raises BackupError, CommandError, OSError.
 
-    `mariadb` executes what is in it; each changed row is a comment as well, as the statements themselves are encoded.
+    `mariadb` executes what is in it, as new transactions; each changed row is a comment as well, as the statements
+    themselves are encoded.
     """
     logs = status.binary_log_files(config.data_directory)
     if not logs:
@@ -42,8 +45,9 @@ def _copy(command: list[str], packed: gzip.GzipFile) -> None:
     with process.start(command, stdout=-1, stderr=-1) as child:
         assert child.stdout is not None and child.stderr is not None
         try:
-            while piece := child.stdout.read(PIECE):
-                packed.write(piece)
+            for line in child.stdout:
+                if not _OWN.match(line):
+                    packed.write(line)
             words = child.stderr.read()
             code = child.wait()
         except BaseException:

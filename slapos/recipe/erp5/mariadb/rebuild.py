@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, supervisor, times
-from slapos.recipe.erp5.errors import Busy, ServerError
+from slapos.recipe.erp5.errors import Busy, Refused, ServerError
 from slapos.recipe.erp5.mariadb import bootstrap, create, demote, private_server, replica, role_state, swap
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.action import Act
@@ -21,6 +21,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
 from slapos.recipe.erp5.mariadb.role_state import Upstream
+from slapos.recipe.erp5.mariadb.source import parse_bootstrap_url
 from slapos.recipe.erp5.supervisor import Service
 
 NAME = "mariadb"
@@ -33,10 +34,24 @@ def growing(config: Config) -> Path:
     return config.data_directory.with_name(config.data_directory.name + ".rejoin")
 
 
-def rebuild(config: Config, act: Act, primary: Primary) -> Path:
+def source(config: Config, primary: Primary, bootstrap_url: str) -> Upstream:
+    """Where it comes from: `bootstrap_url`, or the one from before. Raises Refused, ConfigurationError.
+
+    The binary logs alone would not do: what this server wrote itself, when it was the primary, it would pass over.
+    """
+    before = role_state.load(config).upstream
+    url = bootstrap_url or (before.bootstrap_url if before else "")
+    if not url:
+        raise Refused(
+            "a database is made anew from a backup of the new primary, and nobody has said where those are: give the"
+            " replication-bootstrap-url that it publishes (option bootstrap-url)"
+        )
+    parse_bootstrap_url(url)
+    return Upstream(urls.url(primary), bool(primary.endpoint), url)
+
+
+def rebuild(config: Config, act: Act, primary: Primary, upstream: Upstream) -> Path:
     """Make it anew; returns where the old one lies now. Raises Error, OSError: the old one is then in its place."""
-    bootstrap_url = role_state.load(config).upstream
-    upstream = Upstream(urls.url(primary), bool(primary.endpoint), bootstrap_url.bootstrap_url if bootstrap_url else "")
     role_state.change(config, upstream=upstream)
     folder = growing(config)
     bootstrap.discard(folder)
@@ -51,10 +66,10 @@ def rebuild(config: Config, act: Act, primary: Primary) -> Path:
     except BaseException:
         bootstrap.discard(folder)
         raise
-    return _exchange(config, act, primary, folder)
+    return _exchange(config, act, primary, upstream, folder)
 
 
-def _exchange(config: Config, act: Act, primary: Primary, folder: Path) -> Path:
+def _exchange(config: Config, act: Act, primary: Primary, upstream: Upstream, folder: Path) -> Path:
     act.step("stop the server, and put the new database in the place of the old one")
     service = Service(config.path("var", "run"), NAME)
     supervisor.stop(service)
@@ -64,7 +79,7 @@ def _exchange(config: Config, act: Act, primary: Primary, folder: Path) -> Path:
             kept = put_aside(config)
             (config.data_directory / swap.MARK).unlink()
             process.sync_directory(config.data_directory.parent)
-        demote.finish(config, act, primary, "")
+        demote.finish(config, act, primary, "", upstream.bootstrap_url)
     finally:
         supervisor.start(service)
     act.step("start the server")

@@ -96,6 +96,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     state = role_state.load(config)
     primary = new_primary(config, state, options)
     rebuild.settle(config, act)
+    upstream = rebuild.source(config, primary, options.get("bootstrap-url", "")) if options.get("rebuild") else None
     with sql.connect(config.defaults_file, config.socket) as connection:
         if sql.is_replica(connection) and not demote.follows(connection, primary):
             raise Refused(_IS_REPLICA)
@@ -105,16 +106,16 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
             demote.become_replica(config, act, connection, primary, own_url.address(config))
         except demote.Diverged as error:
             saved = _save(config, act, connection, primary) if options.get("save") else ""
-            if not options.get("rebuild"):
+            if not upstream:
                 raise Refused(f"{error}{saved}; it refuses writes, and stays as it is") from error
             act.step(f"make the database anew from {primary.address}")
         except Refused:
-            if not options.get("rebuild"):
+            if not upstream:
                 raise
             saved = ""
         else:
             return f"this database is a replica of {primary.address} again, with all that it had"
-    kept = rebuild.rebuild(config, act, primary)
+    kept = rebuild.rebuild(config, act, primary, upstream)
     return f"this database was made anew and is a replica of {primary.address}; the old one is {kept}{saved}"
 
 

@@ -92,7 +92,7 @@ def _source_problems(status: ReplicationStatus, source: Source) -> Iterator[str]
         yield (
             f"Mariadb replicates from {source.address} as {source.user}, expected {wanted.address} as {wanted.user}, "
             f"as replication.primary-url says, which {CREATION}: give what it replicates from, or change that with "
-            "CHANGE MASTER in bin/mariadb"
+            "bin/mariadb-follow"
         )
     if source.tls != wanted.tls:
         yield (
