@@ -24,6 +24,7 @@ from slapos.recipe.erp5.mariadb import (
     own_url,
     preflight,
     promote,
+    role_state,
     sql,
     sql_replication,
     sql_role,
@@ -179,7 +180,7 @@ def settle(config: Config, act: Act, options: dict[str, Any]) -> str:
     left = hand_over.settle(config)
     if not left:
         return ""
-    control_url = options.get("control-url", "")
+    control_url = role_state.control_url(config, role_state.load(config), options.get("control-url", ""))
     if left[-1].outcome == hand_over.PROMOTED:
         if promote.is_unfinished(config):
             promote.complete(config, act)
