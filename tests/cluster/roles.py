@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pymysql
 
-from tests.cluster.node import Instance, Node, connect, eventually
+from tests.cluster.node import Instance, Node, connect, eventually, tail
 from tests.cluster.replicas import APPLICATION, replica
 
 TABLE = "erp5.numbered"
@@ -144,6 +144,14 @@ def rejoin(old: Instance, new: Instance, folder: Path) -> None:
     names = {"primary-url": "replication-primary-url", "bootstrap-url": "replication-bootstrap-url"}
     files = [word for key, name in names.items() for word in (f"--{key}-file", url_file(folder, new, name))]
     act(old, "rejoin", "--rebuild", *files)
+
+
+def wait_until_fenced(old: Instance, new: Instance) -> None:
+    """Until an old primary that is back is fenced by the new one, which tries that once a minute at least."""
+    try:
+        wait_for_role(old, "fenced")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {old.promises()}\n{tail(old.path)}\n{tail(new.path)}") from None
 
 
 def wait_for_role(instance: Instance, expected: str) -> None:

@@ -3,7 +3,7 @@
 
 import gzip
 
-from tests.cluster.roles import act, follow_the_promise, kill, pair, refused, rejoin, role, url_file, wait_for_role
+from tests.cluster.roles import act, follow_the_promise, kill, pair, refused, rejoin, role, url_file, wait_until_fenced
 
 
 def test_what_only_it_has_is_saved_and_it_is_made_anew(node, tmp_path):
@@ -16,7 +16,7 @@ def test_what_only_it_has_is_saved_and_it_is_made_anew(node, tmp_path):
         act(new, "takeover", "--force")
         new.sql("INSERT INTO travel.message (text) VALUES ('only there')")
         node.process("--all")
-        wait_for_role(old, "fenced")
+        wait_until_fenced(old, new)
         where = url_file(tmp_path, new, "replication-primary-url")
         sentence = refused(old, "rejoin", "--primary-url-file", where)
         assert "this database has 1 transactions that " in sentence and only_here in sentence

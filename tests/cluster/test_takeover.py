@@ -11,7 +11,7 @@ from tests.cluster.roles import (
     rejoin,
     role,
     said,
-    wait_for_role,
+    wait_until_fenced,
 )
 
 
@@ -34,7 +34,7 @@ def test_the_role_stands_when_the_master_is_back_and_all_is_reprocessed(node, tm
         assert (role(new), new.pid()) == ("primary", pid)
         assert "this database was taken over at " in said(new)
         # The old one is started by that; it is fenced as soon as it answers, and comes back as a replica.
-        wait_for_role(old, "fenced")
+        wait_until_fenced(old, new)
         rejoin(old, new, tmp_path)
         old.wait_for_row_of(new)
         application.wait_for_rows(new)

@@ -13,7 +13,7 @@ from tests.cluster.roles import (
     rejoin,
     role,
     said,
-    wait_for_role,
+    wait_until_fenced,
 )
 
 
@@ -35,6 +35,6 @@ def test_a_click_makes_it_the_primary(node, tmp_path):
             assert "this database was taken over at " in said(new)
         node.process("--all")
         assert role(new) == "primary"
-        wait_for_role(old, "fenced")
+        wait_until_fenced(old, new)
         rejoin(old, new, tmp_path)
         follow_the_promise(node, new, [old])

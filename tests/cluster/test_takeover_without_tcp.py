@@ -2,7 +2,7 @@
 """A replica that listens on its socket alone takes over: it opens TCP by itself, with no parameter changed."""
 
 from tests.cluster.node import connect
-from tests.cluster.roles import Application, act, follow_the_promise, kill, pair, rejoin, role, wait_for_role
+from tests.cluster.roles import Application, act, follow_the_promise, kill, pair, rejoin, role, wait_until_fenced
 
 
 def test_it_opens_tcp_by_itself_and_keeps_it(node, tmp_path):
@@ -19,7 +19,7 @@ def test_it_opens_tcp_by_itself_and_keeps_it(node, tmp_path):
         pid = new.pid()
         node.process("--all")
         assert (role(new), new.pid()) == ("primary", pid)
-        wait_for_role(old, "fenced")
+        wait_until_fenced(old, new)
         rejoin(old, new, tmp_path)
         old.wait_for_row_of(new)
         follow_the_promise(node, new, [old])
