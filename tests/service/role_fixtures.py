@@ -114,7 +114,8 @@ class Instance:
             self.control = subprocess.Popen(
                 _fault(*command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        wait_for(self.config.control_socket.exists, "the control page's socket")
+        wait_for(lambda: self.config.control_socket.exists() or self.control.poll() is not None, "mariadb-control")
+        assert self.control.poll() is None, self.log()
 
     def kill_control(self) -> None:
         assert self.control

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from slapos.recipe.erp5.mariadb import role_state
+from slapos.recipe.erp5.mariadb.role_state import Fence
 from tests.service.role_fixtures import Instance, Writer, ended, instances
 from tests.service.servers import wait_for
 
@@ -48,6 +50,15 @@ def test_under_load_and_back(roles, record_property):
     writer.assert_kept(here, there)
     assert statistics.median(outages) < 2, outages  # how long it really is: benchmarks/takeover
     print("write outages:", ", ".join(f"{outage:.3f} s" for outage in outages))
+
+
+def test_a_fence_that_was_noted_alone_is_put_up_by_mariadb_control(roles):
+    primary, replica = roles
+    role_state.change(primary.config, fenced=Fence("its replica", "a takeover that was killed", "2026-11-22T01:00:00Z"))
+    wait_for(lambda: primary.role() == (False, False), "the fence")
+    primary.acted("resume", force=True)
+    wait_for(primary.is_primary, "the primary")
+    assert replica.follows(primary)
 
 
 def test_without_the_primarys_token_nothing_is_done(roles):
@@ -145,7 +156,7 @@ def test_the_program_is_killed_and_called_again_at_once(roles, place, outcome):
 
 CONTROL = [
     ("before:mariadb.fence:fence", "stays"),
-    ("before:mariadb.fence:stop_writes", "stays"),
+    ("before:mariadb.fence:_stop_writes", "stays"),
     ("after:mariadb.fence:fence", "stays"),
     ("before:mariadb.demote:become_replica", "changes"),
     ("before:mariadb.sql_replication:change_primary", "changes"),
@@ -175,7 +186,7 @@ def test_the_old_primarys_mariadb_control_is_killed(roles, place, outcome):
 
 @pytest.mark.parametrize(
     "place",
-    ["before:mariadb.fence:stop_writes", "after:mariadb.fence:fence", "after:mariadb.sql_replication:change_primary"],
+    ["before:mariadb.fence:_stop_writes", "after:mariadb.fence:fence", "after:mariadb.sql_replication:change_primary"],
 )
 def test_the_old_primarys_server_is_killed(roles, place):
     primary, replica = roles

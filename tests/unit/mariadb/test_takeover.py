@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import detach, resume, takeover
 from slapos.recipe.erp5.mariadb.gtid import parse
 from slapos.recipe.erp5.mariadb.preflight import LastKnown, Snapshot
@@ -16,6 +17,7 @@ from tests.unit.mariadb.test_verdict_replication import NOW, SOURCE, THEIRS, THE
 DEAD = Upstream(error="timed out")
 AHEAD = dataclasses.replace(THEIRS, binlog_pos="0-1-57", binlog_state="0-1-57")
 BACKUP = "2026-11-22T01:00:00Z"
+LATER = times.parse(BACKUP) + resume.SETTLING
 STOPPED = Thread("No", 1062, "Duplicate entry")
 
 
@@ -185,9 +187,19 @@ def test_a_detach_asks_nothing_of_the_primary():
     ],
 )
 def test_when_a_fence_stays(state, replica, level, sentence):
-    assert resume.decide(state, replica, writable=False).sentences(level) == (sentence,)
+    assert resume.decide(state, replica, writable=False, now=LATER).sentences(level) == (sentence,)
+
+
+def test_a_hand_over_that_may_end_at_any_moment_is_not_cut_short_by_force():
+    state = RoleState(Fence("program", "x", BACKUP), hand_over=HandOver("i", "c", "mysql://b:2", "0-1-5", BACKUP))
+    soon = times.parse(BACKUP) + resume.SETTLING / 2
+    found = resume.decide(state, replica=False, writable=False, now=soon)
+    assert found.sentences("refuse") == (
+        f"it hands over to mysql://b:2 since {BACKUP}, which may become the primary at any moment, expected 60 s to have "
+        "passed: wait, it mostly ends by itself",
+    )
 
 
 def test_a_fence_of_our_own_goes():
-    found = resume.decide(RoleState(Fence("page", "x", BACKUP)), replica=False, writable=False)
+    found = resume.decide(RoleState(Fence("page", "x", BACKUP)), replica=False, writable=False, now=LATER)
     assert (found.refused, found.needs_force) == (False, False)

@@ -61,4 +61,4 @@ class Watcher:
 def _is_open(config: Config) -> bool:
     """Whether there is anything to go on with: a cheap look."""
     state = role_state.load(config)
-    return any((state.hand_over, state.promotion, state.fence_pending))
+    return any((state.hand_over, state.promotion, state.fence_pending, state.fenced))

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The action resume: takes a fence away, so that the database is writable again."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import fence, preflight, role_state, sql
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import FORCE, INFO, REFUSE, Preflight, Reason
 from slapos.recipe.erp5.mariadb.role_state import RoleState
+
+SETTLING = timedelta(seconds=60)
+"""How long the other side of a hand-over may be about to become the primary: it waits for no longer (switchover.py)."""
 
 
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
@@ -21,17 +26,25 @@ def check(config: Config, options: dict[str, Any]) -> Preflight:
     with sql.connect(config.defaults_file, config.socket) as connection:
         sources = sql.is_replica(connection)
         writable = sql.is_writable(connection)
-    return decide(role_state.load(config), sources, writable)
+    return decide(role_state.load(config), sources, writable, times.now())
 
 
-def decide(state: RoleState, replica: bool, writable: bool) -> Preflight:
+def decide(state: RoleState, replica: bool, writable: bool, now: datetime) -> Preflight:
     """Whether this database may be writable."""
     reasons = []
     if replica:
         reasons.append(
             Reason(REFUSE, "this database is a replica, expected a primary: bin/mariadb-takeover makes it one")
         )
-    if state.hand_over:
+    if state.hand_over and now - times.parse(state.hand_over.at) < SETTLING:
+        reasons.append(
+            Reason(
+                REFUSE,
+                f"it hands over to {state.hand_over.to_primary_url} since {state.hand_over.at}, which may become the "
+                f"primary at any moment, expected {SETTLING.seconds} s to have passed: wait, it mostly ends by itself",
+            )
+        )
+    elif state.hand_over:
         reasons.append(
             Reason(
                 FORCE,

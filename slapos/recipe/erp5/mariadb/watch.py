@@ -5,6 +5,7 @@
 - A new primary fences the old one as soon as that answers (fence_old_primary).
 - A switchover that was killed before its point of no return is cancelled (hand_over.settle).
 - A promotion that was killed behind it is completed (complete_promotion).
+- A fence that was noted, and not put up before its program was killed, is put up (enforce_fence).
 """
 
 from datetime import datetime, timedelta
@@ -12,7 +13,18 @@ from datetime import datetime, timedelta
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import peer_proof
 from slapos.recipe.erp5.control.peer_client import Peer
-from slapos.recipe.erp5.mariadb import action, hand_over, journal, peer_actions, promote, role_state
+from slapos.recipe.erp5.errors import ServerError
+from slapos.recipe.erp5.mariadb import (
+    action,
+    fence,
+    hand_over,
+    journal,
+    peer_actions,
+    promote,
+    role_state,
+    sql,
+    status,
+)
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.journal import Entry
 from slapos.recipe.erp5.mariadb.role_state import HandOver, PendingFence
@@ -31,10 +43,31 @@ def look(config: Config, now: datetime) -> None:
             hand_over.settle(config)
     if promote.is_unfinished(config):
         complete_promotion(config)
+    if state.fenced:
+        enforce_fence(config)
     if state.fence_pending:
         fence_old_primary(config, state.fence_pending)
     if state.hand_over and now - times.parse(state.hand_over.at) >= SILENCE:
         ask_new_primary(config, state.hand_over)
+
+
+def enforce_fence(config: Config) -> None:
+    """See that a server which is fenced is read-only now; one that does not run is so from its start on."""
+    with action.place(config, "fence"):
+        noted = role_state.load(config).fenced
+        if noted is None or not _is_writable(config):
+            return
+    with action.running(config, "fence", BY) as act:
+        gtid = fence.fence(config, act, noted.by, noted.reason)
+        act.sentence = f"a fence that was noted and not put up is: this database refuses writes, at GTID {gtid}"
+
+
+def _is_writable(config: Config) -> bool:
+    try:
+        with sql.connect(config.defaults_file, config.socket, status.TIMEOUT) as connection:
+            return sql.is_writable(connection)
+    except ServerError:
+        return False
 
 
 def ask_new_primary(config: Config, noted: HandOver) -> None:
