@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real partitions in temporary directories: a Config laid out as in production, and the processes that run on it."""
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -64,13 +65,26 @@ def share(ports: range) -> range:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on at the moment."""
-    ports = share(PORTS)
+    """A TCP port that nobody listens on at the moment, and that was not given out lately; the one after it is free too.
+
+    An authority takes both.
+    """
+    ports = share(PORTS)[::2]
     for port in random.sample(ports, len(ports)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((host, port))
+        if port not in _given and _is_free(host, port) and _is_free(host, port + 1):
+            _given.append(port)
             return port
     raise AssertionError(f"no free port in {PORTS}")
+
+
+_given: collections.deque[int] = collections.deque(maxlen=60)
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind((host, port))
+        return True
+    return False
 
 
 def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
