@@ -162,7 +162,7 @@ def test_killed_it_is_called_again(parted, place):
 
 
 REBUILD = [
-    "after:mariadb.role_state:change",
+    "before:mariadb.bootstrap:make",
     "after:mariadb.bootstrap:make",
     "after:mariadb.create:create",
     "after:supervisor:stop",

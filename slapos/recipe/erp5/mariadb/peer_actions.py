@@ -48,6 +48,7 @@ def about(config: Config) -> dict[str, Any]:
         "fenced": state.fenced.reason if state.fenced else "",
         "hand-over": state.hand_over.to_primary_url if state.hand_over else "",
         "addresses": list(own_url.addresses(config)),
+        "hand-over-id": peer_proof.public_name(state.hand_over.id) if state.hand_over else "",
         "primary-url": own_url.primary(config),
         "writer": str(writer) if writer else "",
         "writer-seconds": writer.seconds if writer else 0,

@@ -24,6 +24,7 @@ from slapos.recipe.erp5.mariadb import (
     own_url,
     preflight,
     promote,
+    role_state,
     sql,
     sql_replication,
     sql_role,
@@ -142,15 +143,24 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     if done:
         return done
     snapshot = preflight.gather(config, times.now(), options.get("control-url", ""))
-    preflight.require(decide(snapshot, ask(snapshot.control_url), own_url.primary(config)), forced=False)
+    primary = ask(snapshot.control_url)
+    preflight.require(decide(snapshot, primary, own_url.primary(config)), forced=False)
     assert snapshot.status.own
     address = snapshot.status.own.sources[0].address
     with Peer(snapshot.control_url) as peer, sql.connect(config.defaults_file, config.socket) as connection:
+        cancel_before(config, act, peer, str(primary.about.get("hand-over-id", "")))
         act.step(f"let {address} get ready to follow")
         with _before(f"{address} is writable as before"):
             peer.call("prepare-hand-over", {"primary-url": own_url.primary(config)}, PREPARING)
             wait_near(connection, act, lambda: peer.call("status", {})["position"])
         return _Switch(config, act, peer, connection, address).complete()
+
+
+def cancel_before(config: Config, act: Act, peer: Peer, name: str) -> None:
+    """Tell the primary that an earlier hand-over of ours was cancelled, when it has not asked yet. Raises Error."""
+    if name and hand_over.outcome(config, hand_over.secret_of(config, name)) == hand_over.CANCELLED:
+        act.step("let the primary write again, as an earlier switchover was cancelled")
+        peer.call("cancel", {"id": name}, CANCELLING)
 
 
 @contextlib.contextmanager
@@ -179,7 +189,7 @@ def settle(config: Config, act: Act, options: dict[str, Any]) -> str:
     left = hand_over.settle(config)
     if not left:
         return ""
-    control_url = options.get("control-url", "")
+    control_url = role_state.control_url(config, role_state.load(config), options.get("control-url", ""))
     if left[-1].outcome == hand_over.PROMOTED:
         if promote.is_unfinished(config):
             promote.complete(config, act)
