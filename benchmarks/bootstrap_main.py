@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""benchmarks/bootstrap, once it runs in the right Python: prepare, measure round after round, print."""
+"""benchmarks/bootstrap, once it runs in the right Python: prepare, warm up, measure round after round, print."""
 
 import contextlib
 import os
@@ -31,10 +31,16 @@ def main() -> int:
             print(f"prepare: {way.title}", flush=True)
             way.prepare()
         samples: dict[str, list[Sample]] = {way.name: [] for way in wanted}
-        for number in range(int(rounds)):
+        for number in range(int(rounds) + 1):
             for way in wanted:
-                samples[way.name].append(once(Path(folder, "r"), primary, way))
-                print(f"round {number + 1}: {way.title}: {samples[way.name][-1].seconds:.1f} s", flush=True)
+                sample = once(Path(folder, "r"), primary, way)
+                load = f"load average {os.getloadavg()[0]:.1f}"
+                print(
+                    f"{f'round {number}' if number else 'warm-up'}: {way.title}: {sample.seconds:.1f} s, {load}",
+                    flush=True,
+                )
+                if number:
+                    samples[way.name].append(sample)
         report(primary, wanted, samples)
         if "writers" in ways.split(","):
             bootstrap_writers.report(primary, Path(folder, "r"), int(writes))

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -49,10 +50,15 @@ def measure(work: Callable[[], dict[str, float]], target: Partition, primary: Pr
     sample, stop = Sample(), threading.Event()
     watcher = threading.Thread(target=watch, args=(sample, stop, child, target, primary))
     watcher.start()
-    status = os.waitpid(child, 0)[1]
-    sample.seconds = time.monotonic() - began
-    stop.set()
-    watcher.join()
+    try:
+        status = os.waitpid(child, 0)[1]
+        sample.seconds = time.monotonic() - began
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        stop.set()  # also when we are told to end: Python waits for its threads
+        watcher.join()
     with os.fdopen(reader, "rb") as pipe:
         assert status == 0, "it failed, see above"
         sample.prepare = json.loads(pipe.read()).get("prepare", 0)

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from slapos.recipe.erp5.mariadb import create, live_receive, space
+from slapos.recipe.erp5.mariadb import create, live_receive, source, space
+from slapos.recipe.erp5.mariadb.manifest import Entry
 from slapos.recipe.erp5.tls.files import Files
 from tests.service.authority import Authority, client_context
 from tests.service.backup_fixtures import TOKEN, Partition, wait_until
@@ -88,6 +89,11 @@ class Primary(Partition):
     def live(self) -> http.client.HTTPResponse:
         """A live copy, as it comes."""
         return live_receive.open_live(self.url, self.context())
+
+    def download(self, entry: Entry) -> source.Download:
+        """A listed backup, as a replica reads it."""
+        where = source.parse_bootstrap_url(self.url)
+        return source.open_file(where, self.context(), entry.name, entry.size)
 
     def get(self, name: str) -> http.client.HTTPResponse:
         """A file that is offered."""

@@ -7,14 +7,23 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-import zstandard
+from typing import IO, cast
 
 from benchmarks.bootstrap_primary import SERVER, Primary, install
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.mariadb import live_receive, manifest, new_database, physical, physical_restore, store
+from slapos.recipe.erp5.mariadb import (
+    bootstrap_dump,
+    live_receive,
+    manifest,
+    new_database,
+    physical,
+    physical_restore,
+    store,
+)
 from slapos.recipe.erp5.mariadb.physical_restore import Link
+from slapos.recipe.erp5.mariadb.progress import Progress
 from tests.service.backup_fixtures import Partition
 
 PIECE = 1 << 20
@@ -125,7 +134,7 @@ class Stored(Way):
 
     def run(self, target: Partition) -> dict[str, float]:
         with preparing() as seconds:
-            link = Link(self.entry, lambda: self.primary.get(self.entry.name))
+            link = Link(self.entry, lambda: cast(AbstractContextManager[IO[bytes]], self.primary.download(self.entry)))
             physical_restore.restore(target.config, [link], target.config.data_directory)
         return seconds
 
@@ -133,23 +142,8 @@ class Stored(Way):
         return self.entry.size
 
 
-class Loading(Way):
-    """Into a new server, which is stopped at the end."""
-
-    def begin(self, target: Partition) -> None:
-        install(target)
-        target.start_server(None, "--skip-networking", *new_database.LOADING, *SERVER)
-
-    def end(self, target: Partition) -> None:
-        """Stop the server, everything being on the disk."""
-        target.sql("SET GLOBAL innodb_fast_shutdown = 1", "SHUTDOWN")
-        while target.config.socket.exists():
-            time.sleep(0.05)
-        process.sync_filesystem(target.folder)
-
-
-class Dump(Loading):
-    """A stored dump, loaded while it comes."""
+class Dump(Way):
+    """A stored dump, loaded into a new database while it comes, as a replica does."""
 
     name, title = "dump", "dump (compressed SQL)"
 
@@ -163,23 +157,19 @@ class Dump(Loading):
         return manifest.load(store.logical(self.primary.config).folder)[-1]
 
     def run(self, target: Partition) -> dict[str, float]:
-        config = target.config
-        client = [config.program("mariadb"), f"--defaults-file={config.defaults_file}", "--max-allowed-packet=1G"]
-        with (
-            self.primary.get(self.entry.name) as response,
-            process.start([*client, "--binary-mode"], stdin=subprocess.PIPE) as child,
-        ):
-            zstandard.ZstdDecompressor().copy_stream(response, child.stdin)
-        assert child.returncode == 0
-        self.end(target)
+        config, entry = target.config, self.entry
+        with self.primary.download(entry) as file:
+            brought = bootstrap_dump.Dump(entry.name, file.size, entry, file)
+            bootstrap_dump.restore(config, brought, config.data_directory, Progress(config.bootstrap_state))
+        process.sync_filesystem(target.folder)
         return {}
 
     def sent(self) -> int:
         return self.entry.size
 
 
-class MyDumper(Loading):
-    """From the primary's own port, with TLS, by as many threads as here are processors."""
+class MyDumper(Way):
+    """From the primary's own port, with TLS, by as many threads as here are processors; the server is stopped after."""
 
     name, title = "mydumper", "mydumper (TLS) and myloader"
 
@@ -190,7 +180,8 @@ class MyDumper(Loading):
         )
 
     def begin(self, target: Partition) -> None:
-        super().begin(target)
+        install(target)
+        target.start_server(None, "--skip-networking", *new_database.LOADING, *SERVER)
         self.sent_before = self.bytes_sent()
 
     def bytes_sent(self) -> int:
@@ -212,7 +203,10 @@ class MyDumper(Loading):
         account = ["--user", "slapos_administrator", "--socket", str(target.config.socket)]
         self.quietly("myloader", f"--defaults-file={own}", *account, *loading, target=target)
         shutil.rmtree(folder)
-        self.end(target)
+        target.sql("SET GLOBAL innodb_fast_shutdown = 1", "SHUTDOWN")
+        while target.config.socket.exists():
+            time.sleep(0.05)
+        process.sync_filesystem(target.folder)
         return {}
 
     def quietly(self, *command: str, target: Partition) -> None:

@@ -26,8 +26,14 @@ def evaluate(partition: Path, master_url: str, computer: str = "local") -> dict[
     options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, program, *options, "--force", "--check-anomaly"]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    results = {}
-    for path in sorted(partition.glob(".slapgrid/promise/result/*.status.json")):
-        data = json.loads(path.read_text())
-        results[data["title"]] = (data["result"]["failed"], data["result"]["message"])
-    return results
+    return results(partition)
+
+
+def results(partition: Path) -> dict[str, tuple[bool, str]]:
+    """What the partition's promises said last; of a promise that is gone slapgrid keeps what it once said."""
+    found = [json.loads(path.read_text()) for path in sorted(partition.glob(".slapgrid/promise/result/*.status.json"))]
+    return {
+        data["title"]: (data["result"]["failed"], data["result"]["message"])
+        for data in found
+        if Path(data["path"]).exists()
+    }

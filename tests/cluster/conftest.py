@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.node import PARTITIONS, ROOT, Instance, Node, environment, served_checkout
-from tests.cluster.replicas import make_source
+from tests.cluster.replicas import make_source, make_two_at_once
 
 PASSWORD = 'it\'s "100%" $HOME ${buildout:directory} \\ Ünïcode 日本'
 
@@ -64,6 +64,12 @@ def source(node: Node) -> Instance:
 def source_ipv6(node: Node) -> Instance:
     """The same, whose replicas reach it by IPv6."""
     return make_source(node, "source-ipv6", **{"use-ipv6": True})
+
+
+@pytest.fixture(scope="session")
+def two_replicas(node: Node, source: Instance) -> tuple[Instance, Instance]:
+    """Two replicas of `source`, made at once, which scenarios leave healthy."""
+    return make_two_at_once(node, source)
 
 
 @pytest.fixture(params=["IPv4", "IPv6"])

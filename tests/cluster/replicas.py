@@ -98,6 +98,37 @@ def wait_until_made(copy: Instance) -> None:
     copy.wait_until_green()
 
 
+def make_two_at_once(node: Node, source: Instance) -> tuple[Instance, Instance]:
+    """Two green replicas of `source`, requested together and processed for the first time by one run."""
+    left, right = node.instance("left"), node.instance("right")
+    for copy in (left, right):
+        copy.request(copy.replica_of(source, ""))
+    node.process()
+    for copy in (left, right):
+        wait_until_made(copy)
+    return left, right
+
+
+def follows(copy: Instance, primary: Instance) -> bool:
+    """Whether `primary` is where `copy` replicates from."""
+    return copy.slave_status()["Master_Port"] == primary.sql("SELECT @@port")[0][0]
+
+
+def carry_secret(source: Instance, copy: Instance) -> bytes:
+    """Let a row travel that nobody on the wire should read; returns its text."""
+    text = "not for everybody"
+    source.sql(f"CREATE TABLE erp5.{copy.name.replace('-', '_')} AS SELECT '{text}' AS t")
+    copy.wait_for_row_of(source)
+    return text.encode()
+
+
+def renew(instance: Instance) -> bool:
+    """Renew the certificates of an instance now; False when somebody else is at it."""
+    done = instance.program("mariadb-renew-certificates")
+    assert done.returncode in (0, 75), done.stdout
+    return done.returncode == 0
+
+
 def assert_same_data(one: Instance, other: Instance) -> None:
     """All tables of people are the same, and a full-text search finds the same."""
     assert contents(one) == contents(other)

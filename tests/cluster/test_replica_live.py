@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A replica from a live copy: one request with what the primary publishes, over TLS, with Mroonga and its index."""
 
-from tests.cluster.replicas import APPLICATION, assert_same_data, replica
+from tests.cluster.replicas import assert_same_data, replica
 
 
 def test_it_becomes_a_replica_of_what_the_primary_has_now(node, either_source):
@@ -19,15 +19,3 @@ def test_it_becomes_a_replica_of_what_the_primary_has_now(node, either_source):
         failed, message = copy.promises()["mariadb-replication"]
         assert not failed and message.startswith("Mariadb replicates from "), message
         copy.wait_for_row_of(either_source)
-
-
-def test_its_own_passwords_are_not_made_up(node, source):
-    with replica(node, "live", source, "live", more={"database-list": [{"name": "erp5", "user": "erp5"}]}) as copy:
-        assert copy.published["database-list"] == []
-        upstream = source.published["replication-primary-url"].split("@")[0]
-        assert copy.published["replication-primary-url"].split("@")[0] == upstream
-        copy.request(copy.parameters | {"database-list": [APPLICATION]})
-        node.process()
-        copy.wait_until_green()
-        assert len(copy.published["database-list"]) == 1
-        copy.wait_for_row_of(source)

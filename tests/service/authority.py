@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.tls import files
+from slapos.recipe.erp5.tls import certificates, files
 from slapos.recipe.erp5.tls.files import Files
 
 DAY = timedelta(days=1)
@@ -54,6 +54,12 @@ class Authority:
         if ips:
             builder = builder.add_extension(files.addresses(ips), critical=False)
         return files.key_text(key) + files.text(builder.sign(self.key, hashes.SHA256()))
+
+    def sign(self, request: str) -> str:
+        """The certificate of a replication client for the key of a request (PEM)."""
+        builder = self._builder(files.name(files.CLIENT_NAME), certificates.request(request))
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        return files.text(builder.add_extension(usage, critical=False).sign(self.key, hashes.SHA256()))
 
     def revoke(self, pem: str) -> None:
         """The next crl() names this certificate."""

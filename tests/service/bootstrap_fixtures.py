@@ -95,14 +95,14 @@ class Site:
     """Serves a copy of a primary's offered backups below the token, and does wrong what a test asks for.
 
     `cuts` has, for a file's name, after how many bytes of each of its answers the connection is closed; `stall` is a
-    name of which nothing more comes after 1 MiB; `ranges` tells whether Range is known.
+    name of which nothing more comes after 1 MiB until go_on(); `ranges` tells whether Range is known.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ranges, self.cuts, self.stall = folder, True, {}, ""  # type: ignore[var-annotated]
         self.status: dict[str, int] = {}
         self.requests: list[tuple[str, str, int]] = []
-        self.ending = threading.Event()
+        self.going_on = threading.Event()
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -132,8 +132,13 @@ class Site:
     def url(self) -> str:
         return f"{self.where}/{TOKEN}/"
 
+    def go_on(self) -> None:
+        """Send the rest of what is stalled; nothing is from then on."""
+        self.stall = ""
+        self.going_on.set()
+
     def end(self) -> None:
-        self.ending.set()
+        self.going_on.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -161,13 +166,14 @@ class Site:
         request.end_headers()
         cuts = self.cuts.get(name, [])
         body = content[begin:]
-        cut = cuts.pop(0) if cuts else len(body)
+        cut, sent = cuts.pop(0) if cuts else len(body), 0
         with contextlib.suppress(OSError):
             if name == self.stall:
-                request.wfile.write(b"" if begin else body[: 1 << 20])
+                sent = 0 if begin else 1 << 20
+                request.wfile.write(body[:sent])
                 request.wfile.flush()
-                self.ending.wait()
-            request.wfile.write(body[:cut])
+                self.going_on.wait()
+            request.wfile.write(body[sent:cut])
         self.requests.append((name, wanted, min(cut, len(body))))
         request.close_connection = cut < len(body)
 

@@ -55,13 +55,13 @@ def receive(source: Partition, target: Partition) -> Received:
 
 
 def copiers(partition: Partition) -> list[psutil.Process]:
-    """The mariadb-backup and mbstream processes of a partition."""
+    """The mariadb-backup processes of a partition."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             names = {os.path.basename(word) for word in words[:1]}
-            if names & {"mariadb-backup", "mbstream"} and any(str(partition.folder) in word for word in words):
+            if "mariadb-backup" in names and any(str(partition.folder) in word for word in words):
                 found.append(process)
     return found
 

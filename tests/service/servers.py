@@ -113,6 +113,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
         character_set="utf8mb4",
         collation="utf8mb4_general_ci",
         mroonga=True,
+        innodb_log_file_size=SMALL["innodb-log-file-size"],
         binlog_expire_days=7,
         backup=Backup(LogicalBackup(True, "daily", 7), PhysicalBackup(False, "daily", 7, 6), max_rate=0),
         replication=None,
@@ -160,6 +161,7 @@ def cnf_context(config: Config) -> dict[str, object]:
         "character-set-server": config.character_set,
         "collation-server": config.collation,
         "binlog-expire-days": config.binlog_expire_days,
+        "innodb-log-file-size": config.innodb_log_file_size,
     }
     names = {"srv": "srv", "tmp": "tmp", "run": "var/run", "log": "var/log"}
     return {

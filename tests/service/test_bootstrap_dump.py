@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import manifest, source, space
+from slapos.recipe.erp5.mariadb import manifest, new_database, source, space
 from tests.service.backup_fixtures import PARTS, TOKEN, empty_data, new_partition
 from tests.service.bootstrap_fixtures import GONE, primary, replica, site
 
@@ -150,7 +150,7 @@ def test_what_is_not_what_the_list_says(primary, site, replica):
 def test_a_bomb_never_fills_the_disk(site, replica, by_hand, monkeypatch):
     bomb = b"-- Server version\t10.11.1\n" + b"-- " + bytes(400 << 20).replace(b"\0", b" ") + b"\n"
     (site.folder / "mine.sql.zst").write_bytes(zstandard.compress(bomb))
-    room = 300 << 20
+    room = new_database.reserve(replica.config) + (44 << 20)
     monkeypatch.setattr(space, "free", lambda folder: room)
     assert refusal(replica, f"{site.url}mine.sql.zst") == (
         "mine.sql.zst unpacks to more than the 44.0 MiB that its database may take here: free disk space"
@@ -181,10 +181,10 @@ def test_a_position_ahead_of_the_primary_is_refused(primary, site, replica, by_h
 
 
 def test_a_disk_without_room_is_not_begun_with(primary, site, replica, monkeypatch):
-    monkeypatch.setattr(space, "free", lambda folder: 256 << 20)
+    monkeypatch.setattr(space, "free", lambda folder: new_database.reserve(replica.config))
     assert refusal(replica, site.url + "#dump") == (
-        f"256.0 MiB are free in {replica.config.path('srv')}, {primary.dump.name} has"
-        f" {space.size_text(primary.dump.size)} compressed, and a database takes 256.0 MiB besides: free disk space"
+        f"168.0 MiB are free in {replica.config.path('srv')}, {primary.dump.name} has"
+        f" {space.size_text(primary.dump.size)} compressed, and a database takes 168.0 MiB besides: free disk space"
     )
 
 
@@ -223,8 +223,8 @@ def test_a_newer_series_is_refused_before_much_of_it_was_read(site, replica, by_
     newer = re.sub(rb"Server version\t10\.11\.\S+", b"Server version\t11.4.2-MariaDB", by_hand, count=1)
     (site.folder / "mine.sql").write_bytes(newer)
     assert re.fullmatch(
-        r"mine\.sql was dumped by MariaDB 11\.4\.2-MariaDB and this is 10\.11\.\S+: restore it with a release that has"
-        " that version or a newer one",
+        r"mine\.sql is of MariaDB 11\.4\.2-MariaDB and this is 10\.11\.\S+, which cannot read it: install a release"
+        " with that version or a newer one",
         refusal(replica, f"{site.url}mine.sql"),
     )
 

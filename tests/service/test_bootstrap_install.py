@@ -158,7 +158,9 @@ def test_a_disk_that_fills_up(primary, site, replica):
     program = replica.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)))
     program.wait_for("error: ", 2)
     (error, *_) = [line for line in program.lines() if line.startswith("error: ")]
-    assert re.match(rf"error: cannot unpack {primary.chain[0].name}: mbstream ", error)
+    assert re.fullmatch(
+        rf"error: cannot unpack {primary.chain[0].name}: {replica.directory}\S*/\S+: File too large", error
+    )
     assert replica.state().error == error.removeprefix("error: ")
     assert program.end() == 128 + signal.SIGTERM, program.log.read_text()
     replica.assert_nothing_is_left()

@@ -227,8 +227,8 @@ def test_a_newer_series_is_refused_by_name(primary, site, replica):
         " is 10.11."
     )
     assert said.endswith(
-        ": install a release with that version or a newer one: make a new backup there, or give another"
-        " replication.bootstrap-url"
+        ", which cannot read it: install a release with that version or a newer one: make a new backup there, or"
+        " give another replication.bootstrap-url"
     )
     assert not list(ours.folder.glob("srv/mariadb*"))
 
@@ -245,8 +245,8 @@ def test_a_position_that_is_gone_is_refused_before_anything_is_fetched(primary, 
 
 
 def test_a_disk_without_room_is_not_begun_with(site, replica, monkeypatch):
-    monkeypatch.setattr(space, "free", lambda folder: new_database.RESERVE)
+    monkeypatch.setattr(space, "free", lambda folder: new_database.reserve(replica.config))
     said = refusal(site, replica)
-    assert said.startswith(f"256.0 MiB are free in {replica.config.path('srv')}, the backup unpacks to ")
-    assert said.endswith(", and a database takes 256.0 MiB besides: free disk space")
+    assert said.startswith(f"168.0 MiB are free in {replica.config.path('srv')}, the backup unpacks to ")
+    assert said.endswith(", and a database takes 168.0 MiB besides: free disk space")
     assert [name for name, _, _ in site.requests] == ["manifest.json"]

@@ -277,8 +277,8 @@ def test_a_dump_of_a_newer_series_is_refused(source, target, partition):
     newer = edited(source, partition, lambda text: text.replace(b"version\t10.11.", b"version\t11.4.", 1))
     said = refusal(target.config, newer, "--replace")
     assert re.fullmatch(
-        rf"error: {newer} was dumped by MariaDB 11\.4\.\S+ and this is 10\.11\.\S+: restore it with a release that has"
-        " that version or a newer one",
+        rf"error: {newer} is of MariaDB 11\.4\.\S+ and this is 10\.11\.\S+, which cannot read it: install a release"
+        " with that version or a newer one",
         said,
     )
 

@@ -111,7 +111,7 @@ def test_a_newer_database_is_refused_and_left_alone(complete):
     assert complete.start().wait(servers.PATIENCE) == 1
     refusal, end = complete.log().splitlines()
     assert refusal.split(" ", 2)[2] == (
-        "error: the data directory was written by MariaDB 11.4.2-MariaDB and this is"
+        "error: the data directory is of MariaDB 11.4.2-MariaDB and this is"
         f" {upgrade.server_version(complete.config)}, which cannot read it: install a release with that"
         " version or a newer one"
     )

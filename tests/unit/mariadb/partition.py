@@ -36,6 +36,7 @@ def config(partition: Path, physical: dict | None = None, **backup) -> Config:
         character_set="utf8mb4",
         collation="utf8mb4_general_ci",
         mroonga=False,
+        innodb_log_file_size=96 << 20,
         binlog_expire_days=10,
         backup=Backup(
             LogicalBackup(**{"enable": True, **schedule, **backup}),

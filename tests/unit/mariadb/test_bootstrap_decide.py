@@ -7,7 +7,7 @@ import pytest
 
 from slapos.recipe.erp5.mariadb import bootstrap_decide
 from slapos.recipe.erp5.mariadb.bootstrap_decide import Way, World, plan, ways
-from slapos.recipe.erp5.mariadb.source import parse_bootstrap_url
+from slapos.recipe.erp5.mariadb.source import Method, parse_bootstrap_url
 from tests.unit.mariadb import partition
 
 URL = "http://10.0.0.1:22000/TOKEN/"
@@ -15,7 +15,7 @@ DUMPS = (partition.entry(1), partition.entry(20))
 CHAIN = partition.chain(10, 2)
 OLDER = partition.chain(5, 1)
 LISTED = (*DUMPS, *OLDER, *CHAIN)
-LIVE, PHYSICAL, DUMP = Way("live physical"), Way("stored physical", CHAIN), Way("dump", DUMPS[1:])
+LIVE, PHYSICAL, DUMP = Way(Method.LIVE), Way(Method.PHYSICAL, CHAIN), Way(Method.DUMP, DUMPS[1:])
 OURS = "10.11.19-MariaDB-0+deb12u1"
 GONE = "Could not find GTID state requested by slave in any binlog files. (1236)"
 
@@ -31,9 +31,9 @@ def offered(fragment="", listed=LISTED):
         ("#live", (LIVE,)),
         ("#physical", (PHYSICAL,)),
         ("#dump", (DUMP,)),
-        (CHAIN[1].name, (Way("stored physical", CHAIN[:2]),)),
-        (OLDER[0].name, (Way("stored physical", OLDER[:1]),)),
-        (DUMPS[0].name, (Way("dump", DUMPS[:1]),)),
+        (CHAIN[1].name, (Way(Method.PHYSICAL, CHAIN[:2]),)),
+        (OLDER[0].name, (Way(Method.PHYSICAL, OLDER[:1]),)),
+        (DUMPS[0].name, (Way(Method.DUMP, DUMPS[:1]),)),
         ("20200101T000000Z.full.zst", ()),
     ],
 )
@@ -41,21 +41,35 @@ def test_best_first(fragment, expected):
     assert offered(fragment) == expected
 
 
+def test_each_way_has_one_name_and_words_for_people():
+    assert [(way.value, way.words) for way in Method] == [
+        ("live", "live physical"),
+        ("physical", "stored physical"),
+        ("dump", "dump"),
+        ("logs", "binary logs"),
+    ]
+    assert [str(way) for way in (LIVE, PHYSICAL, Way(Method.DUMP))] == [
+        "live physical",
+        f"stored physical {CHAIN[2].name}",
+        "dump",
+    ]
+
+
 def test_what_a_list_has():
     assert offered(listed=()) == (LIVE,)
     assert offered(listed=DUMPS) == (LIVE, DUMP)
     assert offered(listed=CHAIN) == (LIVE, PHYSICAL)
     # A chain without its beginning is none.
-    assert offered("#physical", (*OLDER, *CHAIN[1:])) == (Way("stored physical", OLDER),)
+    assert offered("#physical", (*OLDER, *CHAIN[1:])) == (Way(Method.PHYSICAL, OLDER),)
 
 
 def test_a_plain_dump_and_no_url():
-    assert ways(parse_bootstrap_url("http://h/x.sql.gz")) == (Way("dump"),)
-    assert ways(None) == (Way("binary logs"),)
+    assert ways(parse_bootstrap_url("http://h/x.sql.gz")) == (Way(Method.DUMP),)
+    assert ways(None) == (Way(Method.LOGS),)
 
 
 def test_where_replication_would_begin():
-    assert [way.gtid for way in (LIVE, PHYSICAL, DUMP, Way("dump"), Way("binary logs"))] == [
+    assert [way.gtid for way in (LIVE, PHYSICAL, DUMP, Way(Method.DUMP), Way(Method.LOGS))] == [
         None,
         "0-7-12",
         "0-7-20",
@@ -71,8 +85,8 @@ def world(given, url=URL, **changes) -> World:
 
 
 def test_all_that_nothing_is_known_against():
-    assert plan(world((LIVE, PHYSICAL, DUMP, Way("dump"), Way("binary logs")))) == bootstrap_decide.Plan(
-        (LIVE, PHYSICAL, DUMP, Way("dump"), Way("binary logs"))
+    assert plan(world((LIVE, PHYSICAL, DUMP, Way(Method.DUMP), Way(Method.LOGS)))) == bootstrap_decide.Plan(
+        (LIVE, PHYSICAL, DUMP, Way(Method.DUMP), Way(Method.LOGS))
     )
 
 
@@ -113,7 +127,8 @@ def test_a_newer_server_s_backups_are_refused():
     decided = plan(world(given, primary_version=newer))
     name = CHAIN[2].name
     reasons = [
-        f"{way} is of MariaDB {newer} and this is {OURS}: install a release with that version or a newer one"
+        f"{way} is of MariaDB {newer} and this is {OURS}, which cannot read it: install a release with that"
+        " version or a newer one"
         for way in ("live physical", f"stored physical {name}", f"dump {DUMPS[1].name}")
     ]
     assert decided == bootstrap_decide.Plan(
@@ -135,14 +150,14 @@ def test_an_older_server_s_dump_is_taken_and_its_files_are_not():
 
 
 def test_binary_logs_that_are_no_longer_all_there():
-    assert plan(world((Way("binary logs"),), url="", refused={"": GONE})).refusal == (
+    assert plan(world((Way(Method.LOGS),), url="", refused={"": GONE})).refusal == (
         f"the binary logs of 10.0.0.1:20000 do not begin where its database did ({GONE}): give"
         " replication.bootstrap-url, so that the replica begins with a backup"
     )
 
 
 def test_a_dump_of_a_server_that_never_wrote():
-    empty = Way("dump", (dataclasses.replace(DUMPS[0], gtid=""),))
+    empty = Way(Method.DUMP, (dataclasses.replace(DUMPS[0], gtid=""),))
     assert plan(world((empty,))).left_out == (
         f"dump {DUMPS[0].name} has an empty GTID position: leave replication.bootstrap-url out, the binary logs have"
         " all",
@@ -166,7 +181,7 @@ def test_a_live_copy_may_be_had_where_there_is_no_list():
 
 def test_transactions_of_our_own_would_be_passed_over():
     """An old primary that is to become a replica from a backup that is older than its end."""
-    made = world((LIVE, PHYSICAL, DUMP, Way("binary logs")), primary_state="0-7-15,0-9-20", server_id=7)
+    made = world((LIVE, PHYSICAL, DUMP, Way(Method.LOGS)), primary_state="0-7-15,0-9-20", server_id=7)
     decided = plan(made)
     assert decided.ways == (LIVE, DUMP)
     assert decided.left_out == (

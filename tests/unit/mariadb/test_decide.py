@@ -262,8 +262,20 @@ def test_an_older_series_is_upgraded_and_its_time_zones_loaded_again(data, text)
 @pytest.mark.parametrize("data", ["10.12.0-MariaDB", "11.4.2-MariaDB"])
 def test_a_newer_series_is_refused(data):
     assert start(data, before=None) == decide.Start(
-        f"the data directory was written by MariaDB {data} and this is {SERVER}, which cannot read it: install a"
+        f"the data directory is of MariaDB {data} and this is {SERVER}, which cannot read it: install a"
         " release with that version or a newer one"
+    )
+
+
+@pytest.mark.parametrize("theirs", [SERVER, "10.11.99-MariaDB", "10.6.20-MariaDB", ""])
+def test_what_is_not_of_a_newer_series_can_be_read(theirs):
+    assert decide.too_new("x.sql", theirs, SERVER) == ""
+
+
+def test_what_is_of_a_newer_series_cannot():
+    assert decide.too_new("x.sql", "11.4.2-MariaDB", SERVER) == (
+        f"x.sql is of MariaDB 11.4.2-MariaDB and this is {SERVER}, which cannot read it: install a release with that"
+        " version or a newer one"
     )
 
 

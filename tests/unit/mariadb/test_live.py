@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The frames of a live copy, as they are read, and what is asked and answered; without MariaDB."""
 
+import dataclasses
 import io
 import json
 import struct
@@ -11,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import live, live_receive
+from slapos.recipe.erp5.mariadb import live, live_receive, upgrade
 from slapos.recipe.erp5.mariadb.live import LENGTH, STILL_HERE
 from tests.unit.mariadb import partition
 
@@ -22,10 +23,10 @@ def frame(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + content
 
 
-def refused(stream, tmp_path, monkeypatch, ours: str = "10.11.19-MariaDB") -> str:
+def refused(stream, tmp_path, monkeypatch, ours: str = "10.11.19-MariaDB", redo: int = 96 << 20) -> str:
     """The sentence with which a stream is refused before anything is made of it."""
-    monkeypatch.setattr(live_receive.upgrade, "server_version", lambda config: ours)
-    config = partition.config(tmp_path / "p")
+    monkeypatch.setattr(upgrade, "server_version", lambda config: ours)
+    config = dataclasses.replace(partition.config(tmp_path / "p"), innodb_log_file_size=redo)
     source = io.BytesIO(stream) if isinstance(stream, bytes) else stream
     with pytest.raises(BackupError) as caught:
         live_receive.receive(config, source, tmp_path / "new", lambda done, total: None)
@@ -63,6 +64,14 @@ def test_a_newer_server(tmp_path, monkeypatch):
     assert refused(head(**{"server-version": "11.4.2-MariaDB"}), tmp_path, monkeypatch) == (
         "the live copy is of MariaDB 11.4.2-MariaDB and this is 10.11.19-MariaDB, which cannot read it: install a "
         "release with that version or a newer one"
+    )
+
+
+def test_the_redo_log_that_is_asked_for_has_to_fit_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_receive.space, "free", lambda folder: 4 << 30)
+    assert refused(head(**{"tables-size": 1 << 20}), tmp_path, monkeypatch, redo=4 << 30) == (
+        f"4.0 GiB are free in {tmp_path}, the tables of primary take 1.0 MiB, and a database takes 4.2 GiB besides: "
+        "free disk space"
     )
 
 

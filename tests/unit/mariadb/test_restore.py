@@ -2,6 +2,7 @@
 """What a restore does with folders, and what it says, without a server."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -187,6 +188,19 @@ def test_an_error_is_shown_up_to_its_first_quote(output, shown):
     assert text.startswith("ERROR ")
     assert " at line 7: " in text
     assert text.endswith(shown)
+
+
+@pytest.mark.parametrize("number", ["1114", "1021"])
+def test_a_full_disk_is_called_so(number):
+    output = (
+        f"--------------\nINSERT 'secret'\n--------------\n\nERROR {number} (HY000) at line 7: The table 't' is full\n"
+    )
+    assert dump_load.why(output.encode(), Path("/p/srv")) == (
+        f"a table has become full (error {number}), as on a disk without room: free disk space in /p/srv"
+    )
+    assert dump_load.why(b"ERROR 1064 (42000) at line 7: You have an error", Path("/p/srv")) == (
+        "ERROR 1064 (42000) at line 7: You have an error"
+    )
 
 
 def test_an_error_s_excerpt_is_short_and_never_empty():

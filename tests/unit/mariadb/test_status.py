@@ -57,6 +57,20 @@ def test_nobody_there(config):
     assert "Connection refused" in gathered.network[0].error
 
 
+def test_the_network_is_asked_as_who_replicates(config, monkeypatch):
+    """A replica's account is its primary's, whatever that is called."""
+    users = []
+
+    def identify(timeout, **where):
+        users.append(where.get("user"))
+        raise ServerError("nobody")
+
+    monkeypatch.setattr(sql_identity, "identify", identify)
+    gathered = status.server(dataclasses.replace(config, replication_user="upstream"))
+    assert gathered.replication_user == "upstream"
+    assert sorted(map(str, users)) == ["None", "upstream"]
+
+
 def test_a_new_directory_beside_a_complete_database_is_no_creation(config):
     config.path("srv", "mariadb.new").mkdir()
     gathered = status.server(config)

@@ -23,6 +23,7 @@ def status(local=UP, *network, **changes):
         "server_id": 7,
         "data_directory": "/p/srv/mariadb",
         "port": 20001,
+        "replication_user": "replication_user",
         "exists": True,
         "creating": False,
         "at_work": True,
@@ -273,3 +274,12 @@ def test_each_address_is_judged():
         "no server answers on 127",
         "the server on [::1]:2000",
     ]
+
+
+def test_the_account_of_a_replica_is_called_as_its_primary_s():
+    refusing = Answer(TCP, error="denied (1045)", refused=True)
+    assert summary(UP, refusing, replication_user="upstream").endswith(f"; upstream cannot log in on {TCP}")
+    down = verdict.server(status(Answer(SOCKET, error="nobody"), refusing, replication_user="upstream"))
+    assert down.sentences[1].startswith(
+        f"a server refuses upstream on {TCP} (denied (1045)), {EXPECTED}, which is down: "
+    )

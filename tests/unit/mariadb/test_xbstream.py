@@ -1,29 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An xbstream followed in pieces of any size: what it holds, that it is whole, and no name outside its folder."""
 
-import struct
-
 import pytest
 
 from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import xbstream
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
-
-
-def chunk(kind: bytes, name: bytes, rest: bytes = b"", flags: int = 0) -> bytes:
-    return b"XBSTCK01" + bytes([flags]) + kind + struct.pack("<I", len(name)) + name + rest
-
-
-def content(name: bytes, text: bytes, offset: int = 0) -> bytes:
-    return chunk(b"P", name, struct.pack("<QQI", len(text), offset, 0) + text)
-
-
-def file(name: bytes, text: bytes = b"x") -> bytes:
-    return content(name, text) + chunk(b"E", name)
-
-
-def rename(old: bytes, new: bytes) -> bytes:
-    return chunk(b"R", old, struct.pack("<I", len(new)) + new)
+from tests.unit.mariadb.streams import chunk, content, end, file, remove, rename, seek
 
 
 def follow(stream: bytes, size: int = 1 << 20) -> Contents:
@@ -37,12 +20,12 @@ STREAM = b"".join(
     [
         file(b"ibdata1", bytes(5000)),
         content(b"e/a.ibd", b"XBSTCK01 in the middle of content"),
-        content(b"e/a.ibd", b"more", 100),
-        chunk(b"E", b"e/a.ibd"),
-        chunk(b"E", b"e/empty.MYD"),
+        content(b"e/a.ibd", b"more", 33),
+        end(b"e/a.ibd"),
+        end(b"e/empty.MYD"),
         file(b"e/old.MAD") + rename(b"e/old.MAD", b"e/new.MAD"),
-        file(b"e/gone.MAD") + chunk(b"D", b"e/gone.MAD"),
-        content(b"aria_log", b"x") + chunk(b"S", b"aria_log", bytes(8)) + file(b"aria_log", b"y"),
+        file(b"e/gone.MAD") + remove(b"e/gone.MAD"),
+        content(b"aria_log", b"x") + seek(b"aria_log", 0) + file(b"aria_log", b"y"),
         file(b"xtrabackup_binlog_info", b"binlog.000002\t667\t0-3-43,1-4-5\n"),
     ]
 )
@@ -84,9 +67,19 @@ def test_a_stream_that_is_cut_anywhere_is_noticed_unless_it_ends_with_a_file():
         (content(b"a", b"x")[:-1], "the stream ends in the middle of a chunk: it is cut short"),
         (b"nothing of the kind", "the stream is no xbstream, or damaged"),
         (chunk(b"Z", b"a"), "the stream has a chunk of a kind that is not known: b'Z'"),
-        (chunk(b"E", b""), "the stream has a name of 0 bytes: it is damaged"),
-        (chunk(b"E", b"a" * 512), "the stream has a name of 512 bytes: it is damaged"),
-        (chunk(b"E", b"\xff"), "the stream has a name that is no text: b'\\xff'"),
+        (end(b""), "the stream has a name of 0 bytes: it is damaged"),
+        (end(b"a" * 512), "the stream has a name of 512 bytes: it is damaged"),
+        (end(b"\xff"), "the stream has a name that is no text: b'\\xff'"),
+        (file(b"a") + content(b"a", b"x"), "the stream has a twice: it is damaged"),
+        (file(b"a") + end(b"a"), "the stream has a twice: it is damaged"),
+        (file(b"a") + seek(b"a", 5), "the stream has a twice: it is damaged"),
+        (file(b"a") + rename(b"a", b"b") + file(b"b"), "the stream has b twice: it is damaged"),
+        (content(b"a", b"x") + rename(b"a", b"b"), "the stream renames or removes a before its end: it is damaged"),
+        (
+            file(b"a") + content(b"b", b"x") + rename(b"a", b"b"),
+            "the stream renames or removes b before its end: it is damaged",
+        ),
+        (content(b"a", b"x") + remove(b"a"), "the stream renames or removes a before its end: it is damaged"),
         (
             file(b"xtrabackup_info", bytes(70_000)),
             "a file of the stream that says something has more than 65536 bytes",
@@ -97,6 +90,22 @@ def test_what_is_refused(stream, sentence):
     with pytest.raises(BackupError) as caught:
         follow(stream)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("again", [remove(b"a"), rename(b"a", b"b")])
+def test_a_name_that_is_free_again(again):
+    assert "a" in follow(file(b"a") + again + file(b"a")).files
+
+
+@pytest.mark.parametrize("absent", [remove(b"a"), rename(b"a", b"b")])
+def test_what_is_not_there_is_neither_renamed_nor_removed(absent):
+    assert follow(absent + file(b"c")).files == {"c"}
+
+
+def test_what_a_file_says_goes_with_its_name():
+    stream = file(b"e/a.ibd") + file(b"e/a.ren", b"e/b") + file(b"e/c.ren", b"e/c")
+    assert follow(stream + remove(b"e/c.ren")).tablespaces() == {"e/b"}
+    assert follow(file(b"e/d.ibd") + stream + rename(b"e/a.ren", b"e/d.ren")).tablespaces() == {"e/a", "e/b"}
 
 
 EVIL = ["/etc/passwd", "../a", "a/../../b", "a/..", "..", ".", "./a", "a//b", "a/", "a\0b", "/"]

@@ -21,20 +21,18 @@ from slapos.recipe.erp5.mariadb import (
     upgrade,
 )
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.bootstrap_decide import DUMP, LIVE, LOGS, PHYSICAL, Plan, Way, World
+from slapos.recipe.erp5.mariadb.bootstrap_decide import Plan, Way, World
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
 from slapos.recipe.erp5.mariadb.config import Config, Replication
 from slapos.recipe.erp5.mariadb.manifest import Entry
 from slapos.recipe.erp5.mariadb.physical_restore import Link
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.progress import Progress
-from slapos.recipe.erp5.mariadb.source import Source
+from slapos.recipe.erp5.mariadb.source import Method, Source
 from slapos.recipe.erp5.mariadb.sql_replication import Facts
 
 _OWN_CAUSES = (BackupError, Busy, CommandError, ServerError)
 """What a way can fail of while another one may work; with a server that does not answer, or a full disk, none does."""
-_SHORT = {LIVE: "live", PHYSICAL: "physical", DUMP: "dump", LOGS: "logs"}
-"""The ways as the note in the data directory names them."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def make(config: Config, directory: Path, progress: Progress, outside: Outside) 
     try:
         way, position = _first_that_works(config, plan, _Work(config, world, primary, directory, progress, outside))
         note = Bootstrap(
-            method=_SHORT[way.method],
+            method=way.method.value,
             gtid=position.gtid,
             primary=primary.address,
             user=primary.user,
@@ -119,7 +117,7 @@ def gather(config: Config, replication: Replication, primary: Primary, progress:
         outside.primary_facts(config, primary)
     listed: tuple[Entry, ...] = ()
     no_list = ""
-    if where and where.kind not in (source.PLAIN, source.LIVE):
+    if where and where.kind not in (source.PLAIN, Method.LIVE):
         with _stage(progress, f"ask {where.where} for its backups"):
             where, listed, no_list = _list(where, outside.context(config, where))
     ways = bootstrap_decide.ways(where, listed)
@@ -180,7 +178,7 @@ def _first_that_works(config: Config, plan: Plan, work: "_Work") -> tuple[Way, P
     failures = list(plan.left_out)
     for number, way in enumerate(plan.ways):
         process.log(f"step: make the replica by {way}")
-        work.progress.method(way.method)
+        work.progress.method(way.method.words)
         try:
             return way, work.by(way)
         except _OWN_CAUSES as error:
@@ -204,9 +202,14 @@ class _Work:
 
     def by(self, way: Way) -> Position:
         """Make the directory in this way, and check that replication can begin where it ends."""
-        methods = {LIVE: self._live, PHYSICAL: self._physical, DUMP: self._dump, LOGS: self._logs}
+        methods = {
+            Method.LIVE: self._live,
+            Method.PHYSICAL: self._physical,
+            Method.DUMP: self._dump,
+            Method.LOGS: self._logs,
+        }
         position = methods[way.method](way)
-        if way.method in (LIVE, DUMP):  # of the others it was asked before
+        if way.method in (Method.LIVE, Method.DUMP):  # of the others it was asked before
             self._check_followed(way, position.gtid)
         return position
 

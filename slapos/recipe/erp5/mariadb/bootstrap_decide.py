@@ -6,30 +6,28 @@ from dataclasses import dataclass, field
 
 from slapos.recipe.erp5.mariadb import chain, decide, gtid, manifest, source
 from slapos.recipe.erp5.mariadb.manifest import LOGICAL, Entry
-from slapos.recipe.erp5.mariadb.source import Source
-
-LIVE, PHYSICAL, DUMP, LOGS = "live physical", "stored physical", "dump", "binary logs"
+from slapos.recipe.erp5.mariadb.source import Method, Source
 
 
 @dataclass(frozen=True)
 class Way:
     """One way to make a replica: `entries` is a chain of physical backups or one listed dump.
 
-    A DUMP without entries is the plain file that the URL names.
+    A dump without entries is the plain file that the URL names.
     """
 
-    method: str
+    method: Method
     entries: tuple[Entry, ...] = ()
 
     @property
     def gtid(self) -> str | None:
         """Where replication would begin; None when that is known only afterwards."""
-        if self.method == LOGS:
+        if self.method == Method.LOGS:
             return ""
         return self.entries[-1].gtid if self.entries else None
 
     def __str__(self) -> str:
-        return f"{self.method} {self.entries[-1].name}" if self.entries else self.method
+        return f"{self.method.words} {self.entries[-1].name}" if self.entries else self.method.words
 
 
 @dataclass(frozen=True)
@@ -65,24 +63,24 @@ class Plan:
 def ways(where: Source | None, listed: tuple[Entry, ...] = ()) -> tuple[Way, ...]:
     """What the URL offers, best first, of what its list has."""
     if where is None:
-        return (Way(LOGS),)
+        return (Way(Method.LOGS),)
     if where.kind == source.PLAIN:
-        return (Way(DUMP),)
+        return (Way(Method.DUMP),)
     whole = chain.whole(listed)
     if where.kind == source.NAMED:
         return tuple(_way(entry, whole) for entry in whole if entry.name == where.name)
     physical = manifest.newest(entry for entry in whole if entry.physical)
     dump = manifest.newest(entry for entry in whole if entry.kind == LOGICAL)
     found = {
-        source.LIVE: Way(LIVE),
-        source.PHYSICAL: _way(physical, whole) if physical else None,
-        source.DUMP: _way(dump, whole) if dump else None,
+        Method.LIVE: Way(Method.LIVE),
+        Method.PHYSICAL: _way(physical, whole) if physical else None,
+        Method.DUMP: _way(dump, whole) if dump else None,
     }
     return tuple(way for kind, way in found.items() if way and where.kind in (kind, source.ANY))
 
 
 def _way(entry: Entry, whole: tuple[Entry, ...]) -> Way:
-    return Way(PHYSICAL, chain.of(entry, whole)) if entry.physical else Way(DUMP, (entry,))
+    return Way(Method.PHYSICAL, chain.of(entry, whole)) if entry.physical else Way(Method.DUMP, (entry,))
 
 
 def plan(world: World) -> Plan:
@@ -96,17 +94,19 @@ def plan(world: World) -> Plan:
 def _obstacle(way: Way, world: World) -> str:
     """Why a way cannot work; empty when nothing is known against it."""
     ours, words = world.our_version, world.refused.get(way.gtid or "") if way.gtid is not None else None
-    theirs = way.entries[-1].server_version if way.entries else world.primary_version if way.method == LIVE else ""
-    if theirs and decide.series(theirs) > decide.series(ours):
-        return f"{way} is of MariaDB {theirs} and this is {ours}: install a release with that version or a newer one"
-    if way.method in (LIVE, PHYSICAL) and decide.series(theirs) != decide.series(ours):
+    theirs = world.primary_version if way.method == Method.LIVE else ""
+    if way.entries:
+        theirs = way.entries[-1].server_version
+    if newer := decide.too_new(str(way), theirs, ours):
+        return newer
+    if way.method in (Method.LIVE, Method.PHYSICAL) and decide.series(theirs) != decide.series(ours):
         return f"{way} is of MariaDB {theirs}, which this {ours} cannot take as it is: make the replica of a dump"
-    if words and way.method == LOGS:
+    if words and way.method == Method.LOGS:
         return (
             f"the binary logs of {world.primary} do not begin where its database did ({words}): give"
             " replication.bootstrap-url, so that the replica begins with a backup"
         )
-    if way.gtid == "" and way.method != LOGS:
+    if way.gtid == "" and way.method != Method.LOGS:
         return f"{way} has an empty GTID position: leave {source.PARAMETER} out, the binary logs have all"
     if words:
         return f"{world.primary} cannot be followed from {way}, whose GTID position is {way.gtid} ({words})"
@@ -150,7 +150,7 @@ def _refusal(world: World, left_out: tuple[str, ...]) -> str:
     if where is None:
         return left_out[0]
     if not left_out:
-        kinds = {source.PHYSICAL: "whole physical backup", source.DUMP: "dump", source.NAMED: where.name}
+        kinds = {Method.PHYSICAL: "whole physical backup", Method.DUMP: "dump", source.NAMED: where.name}
         return (
             f"{where.where} offers no {kinds.get(where.kind, 'backup')}: make one there, or give another"
             f" {source.PARAMETER}"

@@ -31,12 +31,13 @@ def restore(config: Config, dump: Dump, directory: Path, progress: Progress) -> 
     Nothing stays when it fails. Raises BackupError for a dump that is not whole, not what its list says, too large,
     from a newer server, or without a GTID position; CommandError, ServerError, and what its stream raises.
     """
-    limit = space.free(directory.parent) - new_database.RESERVE
+    reserve = new_database.reserve(config)
+    limit = space.free(directory.parent) - reserve
     if limit < (dump.size or 0):
         raise BackupError(
-            f"{space.size_text(limit + new_database.RESERVE)} are free in {directory.parent}, {dump.name} has"
+            f"{space.size_text(limit + reserve)} are free in {directory.parent}, {dump.name} has"
             f" {space.size_text(dump.size or 0)} compressed, and a database takes"
-            f" {space.size_text(new_database.RESERVE)} besides: free disk space"
+            f" {space.size_text(reserve)} besides: free disk space"
         )
     try:
         progress.begin(f"initialise {directory}")

@@ -14,7 +14,7 @@ MASTER_INFO = "master.info"
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """`method` is live, physical, dump or logs; `gtid` is where replication begins, empty: with the first binary log.
+    """`method` is a source.Method; `gtid` is where replication begins, empty: with the first binary log.
 
     `primary` is its `host:port`, and `user` who replicates, over TLS or not; `started` and `ended` are moments
     (times.py).

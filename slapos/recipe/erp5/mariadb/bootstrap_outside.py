@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a bootstrap needs of the rest of the project: certificates, the primary's answers, the live copy."""
 
+import contextlib
+import re
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.errors import CertificateError
-from slapos.recipe.erp5.mariadb import live_receive, source, sql_replication
+from slapos.recipe.erp5.errors import CertificateError, ServerError
+from slapos.recipe.erp5.mariadb import live_receive, source, sql, sql_replication
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap import Position
 from slapos.recipe.erp5.mariadb.config import Config
@@ -21,6 +24,7 @@ from slapos.recipe.erp5.tls.files import Files
 
 TIMEOUT = 30.0
 """Seconds that each step of a conversation with the primary may take."""
+_BROKEN_OFF = re.compile(r"\((2006|2013)\)$")
 
 
 class Real:
@@ -62,12 +66,15 @@ class Real:
         return (endpoint.hostname, endpoint.port) == (where.host, where.port)
 
     def primary_facts(self, config: Config, primary: Primary) -> Facts:
-        with sql_replication.connect_primary(primary, _files(config), TIMEOUT) as connection:
+        files = _files(config)
+        with _told_what_to_do(files), sql_replication.connect_primary(primary, files, TIMEOUT) as connection:
             return sql_replication.server_facts(connection)
 
     def can_follow(self, config: Config, primary: Primary, gtid: str) -> str:
-        # It closes the connection itself.
-        return sql_replication.can_follow(sql_replication.connect_primary(primary, _files(config), TIMEOUT), gtid)
+        files = _files(config)
+        with _told_what_to_do(files):
+            # It closes the connection itself.
+            return sql_replication.can_follow(sql_replication.connect_primary(primary, files, TIMEOUT), gtid)
 
     def receive_live(self, config: Config, where: Source, directory: Path, progress: Progress) -> Position:
         told = 0
@@ -83,6 +90,25 @@ class Real:
         with live_receive.open_live(where.where + where.path, self.context(config, where)) as response:
             received = live_receive.receive(config, response, directory, tell)
         return Position(received.gtid, received.server_version)
+
+
+@contextlib.contextmanager
+def _told_what_to_do(files: Files | None) -> Iterator[None]:
+    """Say what helps where a primary does not let us in; with TLS 1.3 it does not tell a client why (measured)."""
+    try:
+        yield
+    except sql.AccessDenied as error:
+        certificate = f", and see that {files.client} is of its authority" if files else ""
+        raise sql.AccessDenied(
+            f"{error}, expected to be let in: give replication.primary-url as the primary publishes it now{certificate}"
+        ) from error
+    except ServerError as error:
+        if files is None or not _BROKEN_OFF.search(str(error)):
+            raise
+        raise ServerError(
+            f"{error}, expected to be let in: see that the primary runs, and that {files.client} has neither expired"
+            " nor been revoked"
+        ) from error
 
 
 def _files(config: Config) -> Files | None:

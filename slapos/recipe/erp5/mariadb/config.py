@@ -139,6 +139,7 @@ class Config:
     character_set: str
     collation: str
     mroonga: bool
+    innodb_log_file_size: int  # bytes
     binlog_expire_days: int
     backup: Backup
     replication: Replication | None  # None: a primary is asked for

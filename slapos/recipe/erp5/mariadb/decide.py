@@ -231,11 +231,8 @@ REASONS = {
 def start(snapshot: Snapshot) -> Start:
     """What to do before the service starts."""
     server, data = series(snapshot.server_version), series(snapshot.data_version)
-    if data > server:
-        return Start(
-            f"the data directory was written by MariaDB {snapshot.data_version} and this is {snapshot.server_version},"
-            " which cannot read it: install a release with that version or a newer one"
-        )
+    if refusal := too_new("the data directory", snapshot.data_version, snapshot.server_version):
+        return Start(refusal)
     before, now = snapshot.before, snapshot.now
     reasons = []
     if data < server:
@@ -275,6 +272,16 @@ def series(version: str) -> tuple[int, ...]:
     """
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if match else ()
+
+
+def too_new(what: str, theirs: str, ours: str) -> str:
+    """What is wrong when `what` is of a newer series than our server, at whichever version of it; else empty."""
+    if series(theirs) <= series(ours):
+        return ""
+    return (
+        f"{what} is of MariaDB {theirs} and this is {ours}, which cannot read it: install a release with that version"
+        " or a newer one"
+    )
 
 
 def _missing(handled: Handled) -> set[str]:

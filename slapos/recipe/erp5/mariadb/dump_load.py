@@ -16,6 +16,8 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
 from slapos.recipe.erp5.mariadb.progress import Meter
 
+_FULL = re.compile(rb"^ERROR (1021|1114) ", re.MULTILINE)
+"""What a server says that cannot make a file larger: the disk, or a table, is full."""
 EXCERPT = 200
 """The most characters of the client's error that are shown."""
 
@@ -96,8 +98,17 @@ def execute(
             raise
         if code != 0:
             words.seek(0)
-            raise BackupError(f"the client that loads {name} ended with status {code}: {excerpt(words.read())}")
+            reason = why(words.read(), config.data_directory.parent)
+            raise BackupError(f"the client that loads {name} ended with status {code}: {reason}")
     return text
+
+
+def why(output: bytes, folder: Path) -> str:
+    """Why the client ended, with what helps when the disk of `folder` is full."""
+    if full := _FULL.search(output):
+        number = full[1].decode()
+        return f"a table has become full (error {number}), as on a disk without room: free disk space in {folder}"
+    return excerpt(output)
 
 
 def excerpt(output: bytes) -> str:

@@ -4,15 +4,15 @@
 import http.client
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import decide, new_database, physical, physical_restore, primary, space, upgrade
+from slapos.recipe.erp5.mariadb import new_database, physical, physical_restore, primary, space
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.live import FORMAT, LARGEST, LENGTH, STILL_HERE
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
@@ -21,6 +21,8 @@ NAME = "live"
 """The end of a live copy's URL, below the token."""
 TIMEOUT = 60.0
 """Seconds without a word after which a sender counts as dead; it says something every live.HEARTBEAT."""
+PIECE = 1 << 18
+"""Bytes that are read before they are written: few enough to be in the processor's cache still."""
 _LONGEST_ANSWER = 1 << 16
 
 
@@ -96,11 +98,11 @@ def receive(config: Config, stream: Stream, directory: Path, progress: Callable[
     """
     frames = _Frames(stream)
     head = _head(frames)
-    _check_version(config, head.server_version)
-    limit = _check_space(head, directory.parent)
+    new_database.check_version(config, "the live copy", head.server_version)
+    limit = _check_space(head, directory.parent, new_database.reserve(config))
     with physical_restore.new_directory(directory):
         feed = _Feed(frames, head, limit, progress)
-        contents = physical_restore.unpack(config, f"the live copy of {head.instance}", directory, feed)
+        contents = physical_restore.unpack(f"the live copy of {head.instance}", directory, limit, feed)
         physical_restore.prepare(config, directory)
         physical_restore.complete(contents, directory)
     return Received(physical.gtid(contents), head.server_version, len(contents.tablespaces()))
@@ -116,7 +118,7 @@ class _Head:
 
 
 def _head(frames: "_Frames") -> _Head:
-    values = _json(frames.read() or b"")
+    values = _json(frames.read())
     if values.get("format") != FORMAT:
         raise BackupError(
             f"the live copy has format {values.get('format')!r}, expected {FORMAT}: use the primary's release here"
@@ -127,9 +129,9 @@ def _head(frames: "_Frames") -> _Head:
         raise BackupError(f"the live copy does not say what it is: {error!r}: is this our sender?") from error
 
 
-def _json(content: bytes | memoryview) -> dict:
+def _json(content: bytes) -> dict:
     try:
-        values = json.loads(bytes(content))
+        values = json.loads(content)
     except ValueError:
         values = None
     if not isinstance(values, dict):
@@ -137,46 +139,36 @@ def _json(content: bytes | memoryview) -> dict:
     return values
 
 
-def _check_version(config: Config, theirs: str) -> None:
-    ours = upgrade.server_version(config)
-    if decide.series(theirs) > decide.series(ours):
-        raise BackupError(
-            f"the live copy is of MariaDB {theirs} and this is {ours}, which cannot read it: install a release with"
-            " that version or a newer one"
-        )
-
-
-def _check_space(head: _Head, folder: Path) -> int:
+def _check_space(head: _Head, folder: Path, reserve: int) -> int:
     """How many bytes may come. Raises BackupError when the tables alone are more."""
     free = space.free(folder)
-    limit = free - new_database.RESERVE
+    limit = free - reserve
     if limit < head.tables_size:
         raise BackupError(
             f"{space.size_text(free)} are free in {folder}, the tables of {head.instance} take "
-            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(new_database.RESERVE)} "
-            "besides: free disk space"
+            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(reserve)} besides: "
+            "free disk space"
         )
     return limit
 
 
 class _Feed:
-    """Writes the stream in `frames` for mbstream, each piece once it was looked at, and checks the sender's last word.
+    """Gives the stream in `frames` to an inspector, and checks the sender's last word.
 
-    A class, as what it writes to is given later.
+    A class, as the inspector is given later.
     """
 
     def __init__(self, frames: "_Frames", head: _Head, limit: int, progress: Callable[[int, int], None]) -> None:
         self.frames, self.head, self.limit, self.progress = frames, head, limit, progress
 
-    def __call__(self, files: IO[bytes]) -> Contents:
-        inspector, size = Inspector(), 0
-        while piece := self.frames.read():
+    def __call__(self, inspector: Inspector) -> Contents:
+        size = 0
+        for piece in self.frames.pieces():
             size += len(piece)
             self._check_size(size)
             inspector.feed(piece)
-            files.write(piece)
             self.progress(size, self.head.tables_size)
-        trailer = _json(self.frames.read() or b"")
+        trailer = _json(self.frames.read())
         if trailer.get("ok") is not True:
             raise BackupError(f"{self.head.instance} could not make the copy: {trailer.get('error')}")
         contents = inspector.finish()
@@ -203,20 +195,34 @@ def _check_trailer(trailer: dict, observed: dict[str, object]) -> None:
 
 
 class _Frames:
-    """Reads frames; what read() returns is valid until the next call."""
+    """Reads frames."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream, self._buffer, self._size = stream, memoryview(bytearray(LARGEST)), 0
+        self._stream, self._buffer, self._size = stream, memoryview(bytearray(PIECE)), 0
 
-    def read(self) -> memoryview:
+    def read(self) -> bytes:
         """The next frame's bytes, none at a frame of length 0. Raises BackupError when there is no such frame."""
+        return b"".join(map(bytes, self._parts(self._length())))
+
+    def pieces(self) -> Iterator[memoryview]:
+        """What is in the frames before one of length 0; each piece is valid until the next. Raises BackupError."""
+        while length := self._length():
+            yield from self._parts(length)
+
+    def _length(self) -> int:
         while (length := LENGTH.unpack(self._exactly(LENGTH.size))[0]) == STILL_HERE:
             pass
         if length > LARGEST:
             raise BackupError(
                 f"what comes has a frame of {length} bytes, expected at most {LARGEST}: is it our sender?"
             )
-        return self._exactly(length)
+        return length
+
+    def _parts(self, size: int) -> Iterator[memoryview]:
+        while size:
+            part = self._exactly(min(size, PIECE))
+            yield part
+            size -= len(part)
 
     def _exactly(self, size: int) -> memoryview:
         wanted = rest = self._buffer[:size]

@@ -11,8 +11,8 @@ from slapos.recipe.erp5.mariadb import create, decide, mroonga, private_server, 
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
 
-RESERVE = 256 << 20
-"""Bytes that a new database takes besides its rows: system tables, undo and redo logs (113 MB measured, FACTS 3)."""
+RESERVE = 160 << 20
+"""Bytes that a new database takes besides its rows and its redo log: system tables and undo logs, which grow."""
 
 # For loading alone. Without the binary log: with it, a full dump ends with error 1947 and without an administrator.
 # Rows twice as long as the largest one (--hex-blob), tables made with a lenient server, no copy of the rows in a log;
@@ -24,6 +24,11 @@ LOADING = (
     "--innodb-strict-mode=OFF",
     "--innodb-flush-log-at-trx-commit=0",
 )
+
+
+def reserve(config: Config) -> int:
+    """Bytes that a new database takes besides its rows; its redo log is made as large as it may become."""
+    return RESERVE + config.innodb_log_file_size
 
 
 def initialise(config: Config, folder: Path) -> None:
@@ -70,11 +75,7 @@ def load(config: Config, folder: Path, execute: Callable[[Path], Facts]) -> Fact
     return facts
 
 
-def check_version(config: Config, name: str | Path, theirs: str) -> None:
-    """Raise BackupError when the dump `name` is from a newer series of MariaDB than ours."""
-    ours = upgrade.server_version(config)
-    if decide.series(theirs) > decide.series(ours):
-        raise BackupError(
-            f"{name} was dumped by MariaDB {theirs} and this is {ours}: restore it with a release that has that"
-            " version or a newer one"
-        )
+def check_version(config: Config, what: str, theirs: str) -> None:
+    """Raise BackupError when `what`, of which a database is to be made, is of a newer series of MariaDB than ours."""
+    if newer := decide.too_new(what, theirs, upgrade.server_version(config)):
+        raise BackupError(newer)

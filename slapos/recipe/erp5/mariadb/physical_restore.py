@@ -4,8 +4,6 @@
 import contextlib
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,10 +12,11 @@ from typing import IO
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import dump_file, making, manifest, new_database, physical, space, tablespaces
+from slapos.recipe.erp5.mariadb import dump_file, manifest, new_database, physical, space, tablespaces
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
+from slapos.recipe.erp5.mariadb.xbstream_files import Files
 
 ADDED = ".incremental"
 """Behind the name of a data directory: where its incremental backups are unpacked; a killed run may leave it."""
@@ -48,15 +47,15 @@ def restore(config: Config, links: Iterable[Link], directory: Path) -> str:
     """
     chain = tuple(links)
     check([link.entry for link in chain])
-    _check_space(chain, directory)
+    limit = _check_space(chain, directory, new_database.reserve(config))
     added = directory.with_name(directory.name + ADDED)
     with new_directory(directory):
         try:
-            contents = _unpack(config, chain[0], directory)
+            contents = _unpack(chain[0], directory, limit)
             prepare(config, directory)
             for link in chain[1:]:
                 added.mkdir(mode=0o700)
-                contents = _unpack(config, link, added)
+                contents = _unpack(link, added, limit)
                 prepare(config, directory, added)
                 shutil.rmtree(added)
         finally:
@@ -80,14 +79,16 @@ def check(entries: Iterable[Entry]) -> None:
         raise BackupError("there is no backup to restore: make one")
 
 
-def _check_space(chain: tuple[Link, ...], directory: Path) -> None:
+def _check_space(chain: tuple[Link, ...], directory: Path, reserve: int) -> int:
+    """How many bytes a backup may unpack to. Raises BackupError when the chain does not fit."""
     needed, free = sum(_plain_size(link.entry) for link in chain), space.free(directory.parent)
-    if free < needed + new_database.RESERVE:
+    limit = free - reserve
+    if limit < needed:
         raise BackupError(
             f"{space.size_text(free)} are free in {directory.parent}, the backup unpacks to "
-            f"{space.size_text(needed)}, and a database takes {space.size_text(new_database.RESERVE)} besides: free "
-            "disk space"
+            f"{space.size_text(needed)}, and a database takes {space.size_text(reserve)} besides: free disk space"
         )
+    return limit
 
 
 @contextlib.contextmanager
@@ -108,55 +109,26 @@ def _plain_size(entry: Entry) -> int:
 # ---- unpacking
 
 
-def _unpack(config: Config, link: Link, folder: Path) -> Contents:
-    """Let mbstream write one backup's files into `folder`, which is empty, as they come."""
-    return unpack(config, link.entry.name, folder, lambda files: _feed(link, files))
+def _unpack(link: Link, folder: Path, limit: int) -> Contents:
+    """Write one backup's files into `folder`, which is empty, as they come."""
+    return unpack(link.entry.name, folder, limit, lambda inspector: _feed(link, inspector))
 
 
-def unpack(config: Config, name: str, folder: Path, feed: Callable[[IO[bytes]], Contents]) -> Contents:
-    """Let mbstream write into the empty `folder` what `feed` gives it; `name` is for messages.
+def unpack(name: str, folder: Path, limit: int, feed: Callable[[Inspector], Contents]) -> Contents:
+    """Write into the empty `folder` what `feed` gives to an inspector, at most `limit` bytes; `name` is for messages.
 
-    `feed` writes to the stream that it gets only what was looked at, and returns what that was. Raises BackupError,
-    CommandError when mbstream fails, and whatever `feed` does.
+    `feed` returns what the inspector has seen. Raises BackupError, OSError, and whatever `feed` does.
     """
-    command, attempt = [config.program("mbstream"), "-x", "-C", str(folder), "--parallel=2"], f"unpack {name}"
-    with process.step(attempt), tempfile.TemporaryFile() as words:
-        with process.start(command, stdin=subprocess.PIPE, stderr=words) as child:
-            assert child.stdin is not None
-            process.enlarge_pipe(child.stdin)
-            try:
-                contents = _feeding(feed, child.stdin)
-                code = child.wait()
-            except BaseException:
-                child.kill()
-                with contextlib.suppress(BrokenPipeError):  # of what is still buffered, and matters to nobody now
-                    child.stdin.close()
-                raise
-        said = making.content(words)
-    if contents is None or code != 0 or said.strip():  # it complains of names, and ends with 0
-        raise process.failure(command, attempt, code, said)
-    _check_files(contents, folder, name)
-    return contents
+    with process.step(f"unpack {name}"), Files(folder, limit) as files:
+        return feed(Inspector(files))
 
 
-def _feeding(feed: Callable[[IO[bytes]], Contents], files: IO[bytes]) -> Contents | None:
-    """What `feed` has written, None when mbstream does not take it."""
-    try:
-        contents = feed(files)
-        files.close()
-    except BrokenPipeError:
-        return None
-    return contents
-
-
-def _feed(link: Link, files: IO[bytes]) -> Contents:
-    """Write a backup's stream to `files`, each piece once it was looked at."""
-    inspector = Inspector()
+def _feed(link: Link, inspector: Inspector) -> Contents:
+    """Give a backup's stream to `inspector`."""
     with link.open() as source:
         text = dump_file.Unpacked(source, link.entry.name, link.entry.size, _plain_size(link.entry))
         for piece in text:
             inspector.feed(piece)
-            files.write(piece)
         text.check(link.entry.sha256)
     contents = inspector.finish()
     _check_promises(contents, link.entry)
@@ -173,13 +145,6 @@ def _check_promises(contents: Contents, entry: Entry) -> None:
             f"{entry.name} has GTID {observed[0]} and {observed[1]} tablespaces, its list says {expected[0]} and "
             f"{expected[1]}: take another one"
         )
-
-
-def _check_files(contents: Contents, folder: Path, name: str) -> None:
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    differing = sorted(found ^ contents.files)
-    if differing:
-        raise BackupError(f"{name} did not unpack to the files that it holds, see {differing[0]}: check the disk")
 
 
 # ---- preparing

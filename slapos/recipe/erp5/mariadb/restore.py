@@ -84,9 +84,9 @@ def check_file(config: Config, source: IO[bytes], path: Path) -> Dump:
     """
     free = space.free(config.data_directory.parent)
     with process.step(f"read {path} to its end"):
-        dump = dump_load.examine(config, source, path, free - new_database.RESERVE)
+        dump = dump_load.examine(config, source, path, free - new_database.reserve(config))
     theirs = dump.facts.server_version
-    new_database.check_version(config, path, theirs)
+    new_database.check_version(config, str(path), theirs)
     process.log(f"it is {space.size_text(dump.size)} of SQL from MariaDB {theirs}, {space.size_text(free)} are free")
     return dump
 

@@ -4,6 +4,7 @@
 The URL holds a secret: no message has more of it than scheme, host, port and a backup's name.
 """
 
+import enum
 import http.client
 import re
 import ssl
@@ -19,8 +20,26 @@ from slapos.recipe.erp5.mariadb import manifest, primary
 from slapos.recipe.erp5.mariadb.manifest import Entry
 
 PARAMETER = "replication.bootstrap-url"
-ANY, LIVE, PHYSICAL, DUMP, NAMED, PLAIN = "any", "live", "physical", "dump", "named", "plain"
-"""What a URL may ask for: the best that a list offers, one kind of it, one of its names, or a dump made by anybody."""
+
+
+class Method(enum.StrEnum):
+    """A way to make a replica, best first: the name that a URL may have behind its #, and that the database notes."""
+
+    LIVE = "live"
+    PHYSICAL = "physical"
+    DUMP = "dump"
+    LOGS = "logs"
+
+    @property
+    def words(self) -> str:
+        """What the log, the state file and the promise call it."""
+        return {"live": "live physical", "physical": "stored physical", "logs": "binary logs"}.get(self, self.value)
+
+
+OFFERED = (Method.LIVE, Method.PHYSICAL, Method.DUMP)
+"""The ways that a server may offer."""
+ANY, NAMED, PLAIN = "any", "named", "plain"
+"""What a URL may ask for besides one of them: the best, one name of the list, or a dump made by anybody."""
 _PLAIN_NAME = re.compile(r"[^/]+\.sql(\.gz|\.zst)?")
 _PRINTABLE = re.compile(r"[!-~]*")
 
@@ -34,7 +53,7 @@ LONGEST_LIST = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What a bootstrap URL says: `kind` is ANY, LIVE, PHYSICAL, DUMP, NAMED or PLAIN.
+    """What a bootstrap URL says: `kind` is ANY, NAMED, PLAIN, or one of OFFERED.
 
     `path` is the list's folder, which ends in `/`, or all of a plain dump's path; `name` the file's that is named.
     """
@@ -86,11 +105,11 @@ def parse_bootstrap_url(url: str) -> Source:
 
 
 def _kind(kind: str, fragment: str) -> str:
-    if not fragment or (fragment == DUMP and kind == PLAIN):
+    if not fragment or (fragment == Method.DUMP and kind == PLAIN):
         return kind
     if kind != ANY:
         raise _refusal("it names one file, and behind # a kind as well")
-    if fragment not in (LIVE, PHYSICAL, DUMP):
+    if fragment not in OFFERED:
         raise _refusal("behind its # is none of live, physical, dump")
     return fragment
 

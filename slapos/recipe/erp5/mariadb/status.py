@@ -17,7 +17,7 @@ from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
 from slapos.recipe.erp5.mariadb.bootstrap_note import MASTER_INFO
-from slapos.recipe.erp5.mariadb.config import REPLICATION_USER, Config
+from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.decide import SILENT
 from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.mariadb.store import Store
@@ -60,14 +60,15 @@ class ServerStatus:
 
     `creating`: `srv/mariadb.new` is there and `srv/mariadb` not yet; `at_work`: somebody holds the service's lock.
     `step` and `error` are the last step and the last error that the service logged, empty when it logged none.
-    `bootstrap` is how far the making of a replica is; `silent`: the next start would leave the network off, as the
-    parameters ask for it and the database is a replica. `supervised` is None when no supervisor runs;
-    `at` is when it was looked at.
+    `replication_user` is who was asked for on the network; `bootstrap` is how far the making of a replica is; `silent`:
+    the next start would leave the network off, as the parameters ask for it and the database is a replica.
+    `supervised` is None when no supervisor runs; `at` is when it was looked at.
     """
 
     server_id: int
     data_directory: str
     port: int
+    replication_user: str
     exists: bool
     creating: bool
     at_work: bool
@@ -92,6 +93,7 @@ def server(config: Config) -> ServerStatus:
         server_id=config.server_id,
         data_directory=str(config.data_directory.resolve()),
         port=config.network.port,
+        replication_user=config.replication_user,
         exists=config.data_directory.is_dir(),
         creating=config.path("srv", "mariadb.new").is_dir() and not config.data_directory.is_dir(),
         at_work=is_locked(config.path("srv", "mariadb.lock")),
@@ -152,7 +154,7 @@ def _ask_as_replica(config: Config, host: str, context: ssl.SSLContext | None) -
         TIMEOUT,
         host=host,
         port=config.network.port,
-        user=REPLICATION_USER,
+        user=config.replication_user,
         password=config.secrets.replication_password,
         ssl=context,
         auth_plugin_map=sql.SAFE_LOGIN,

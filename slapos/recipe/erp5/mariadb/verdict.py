@@ -9,7 +9,7 @@ from slapos.recipe.erp5 import supervisor_verdict, times
 from slapos.recipe.erp5.control import schedule, state
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import progress
-from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, REPLICATION_USER
+from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR
 from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
@@ -144,7 +144,7 @@ def _network_problems(status: ServerStatus, answer: Answer) -> Iterator[str]:
         if not _is_ours(status, answer.identity):
             yield _foreign(status, answer)
     elif not _listens(status, answer):
-        what = f"a server refuses {REPLICATION_USER} on" if answer.refused else "no server answers on"
+        what = f"a server refuses {status.replication_user} on" if answer.refused else "no server answers on"
         yield (
             f"{what} {answer.address} ({answer.error}), expected {_ours(status)}, which {_listening(status)}: "
             "stop what holds the port if something does, and restart the service"
@@ -204,7 +204,7 @@ def _server_summary(status: ServerStatus) -> str:
         + (", read only" if identity.read_only else "")
         + (", its network off" if status.silent else "")
         + supervisor_verdict.note(status.supervised)
-        + (f"; {REPLICATION_USER} cannot log in on {' and '.join(refusing)}" if refusing else "")
+        + (f"; {status.replication_user} cannot log in on {' and '.join(refusing)}" if refusing else "")
     )
 
 

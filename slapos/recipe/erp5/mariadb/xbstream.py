@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Follows an xbstream, mariadb-backup's archive format, as it passes by: which files it holds, and whether it is whole.
 
-mbstream itself (10.11.19, measured) ends with status 0 when a stream ends in the middle of a file, when it refuses a
-name, and when a rename chunk moves a file out of its folder. So nothing goes to it that was not looked at here.
+The one reader of that format here: where backups are made it looks at what passes, where they are restored it tells
+xbstream_files.py what to write. What a stream may hold is what mbstream (10.11.19, measured) unpacks without complaint.
 """
 
 import struct
@@ -15,9 +15,9 @@ _MAGIC = b"XBSTCK01"
 _HEAD = struct.Struct("<8sBcI")
 """Magic, flags, kind of chunk, length of the name that follows."""
 _PAYLOAD = struct.Struct("<QQI")
-"""Length of the content that follows, its offset in the file, its CRC-32, which mbstream checks."""
+"""Length of the content that follows, its offset in the file, its CRC-32."""
 _LENGTH = struct.Struct("<I")
-_OFFSET = 8
+_OFFSET = struct.Struct("<Q")
 _LONGEST_NAME = 511
 _LONGEST_KEPT = 1 << 16
 _INFORMATION = ("xtrabackup_", "mariadb_backup_")
@@ -62,10 +62,36 @@ def is_table(name: str) -> bool:
     return "/" in name and not name.rpartition("/")[2].startswith("#sql")
 
 
-class Inspector:
-    """Gets a stream in pieces of any size; each piece was found harmless when feed() returns."""
+class Listener:
+    """Is told of each thing in a stream once it was looked at, in the stream's order; this one does nothing with it."""
 
-    def __init__(self) -> None:
+    def begin(self, name: str, size: int, offset: int, checksum: int) -> None:
+        """A piece of a file begins, a new file's or an open one's: so many bytes at `offset`, with this CRC-32."""
+
+    def content(self, data: memoryview) -> None:
+        """The next bytes of that piece, valid until the call returns."""
+
+    def end(self, name: str) -> None:
+        """A file is complete; one that was never begun is empty."""
+
+    def seek(self, name: str, offset: int) -> None:
+        """A file, a new one or an open one, goes on at `offset`."""
+
+    def rename(self, name: str, new: str) -> None:
+        """A complete file is called `new` from now on, and takes the place of one that was called so."""
+
+    def remove(self, name: str) -> None:
+        """A complete file goes away."""
+
+
+class Inspector:
+    """Gets a stream in pieces of any size; each piece was found harmless when feed() returns.
+
+    What is in it goes on to `listener`.
+    """
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self._listener = listener or Listener()
         self._files: set[str] = set()
         self._open: set[str] = set()
         self._kept: dict[str, bytearray] = {}
@@ -77,7 +103,10 @@ class Inspector:
         self._wanted = next(self._follower)
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Look at the next piece. Raises BackupError when it is no xbstream, or names anything outside the folder."""
+        """Look at the next piece. Raises BackupError when it is no xbstream, or names anything outside the folder.
+
+        Raises what the listener does, too.
+        """
         rest = memoryview(data)
         while rest:
             if self._payload:
@@ -108,6 +137,7 @@ class Inspector:
             self._keep += content
             if len(self._keep) > _LONGEST_KEPT:
                 raise BackupError(f"a file of the stream that says something has more than {_LONGEST_KEPT} bytes")
+        self._listener.content(content)
 
     def _follow(self) -> Generator[int, bytes, None]:
         """Yields how many bytes it wants next (never 0), and is sent just these."""
@@ -119,33 +149,64 @@ class Inspector:
                 raise BackupError("the stream is no xbstream, or damaged")
             name = safe_name((yield _checked(length)))
             if kind == b"P":
-                size, _, _ = _PAYLOAD.unpack((yield _PAYLOAD.size))
-                self._begin(name, size)
+                self._begin(name, *_PAYLOAD.unpack((yield _PAYLOAD.size)))
             elif kind == b"E":
-                self._files.add(name)
-                self._open.discard(name)
+                self._end(name)
             elif kind == b"S":
-                yield _OFFSET
+                self._seek(name, *_OFFSET.unpack((yield _OFFSET.size)))
             elif kind == b"R":
                 (length,) = _LENGTH.unpack((yield _LENGTH.size))
                 self._rename(name, safe_name((yield _checked(length))))
             elif kind == b"D":
-                self._files.discard(name)
+                self._remove(name)
             else:
                 raise BackupError(f"the stream has a chunk of a kind that is not known: {kind!r}")
 
-    def _begin(self, name: str, size: int) -> None:
-        self._files.add(name)
-        self._open.add(name)
+    def _begin(self, name: str, size: int, offset: int, checksum: int) -> None:
+        self._go_on(name)
         self._payload = size
         says_something = name.startswith(_INFORMATION) or name.endswith(".ren")
         self._keep = self._kept.setdefault(name, bytearray()) if says_something else None
+        self._listener.begin(name, size, offset, checksum)
+
+    def _end(self, name: str) -> None:
+        self._go_on(name)
+        self._open.discard(name)
+        self._listener.end(name)
+
+    def _seek(self, name: str, offset: int) -> None:
+        self._go_on(name)
+        self._listener.seek(name, offset)
+
+    def _go_on(self, name: str) -> None:
+        """With a new file, or an open one: there are no two of one name."""
+        if name in self._files and name not in self._open:
+            raise BackupError(f"the stream has {name} twice: it is damaged")
+        self._files.add(name)
+        self._open.add(name)
 
     def _rename(self, name: str, new: str) -> None:
-        for names in (self._files, self._open):
-            if name in names:
-                names.discard(name)
-                names.add(new)
+        self._check_complete(name, new)
+        if name in self._files and name != new:  # mbstream passes over a file that is not there
+            self._files.discard(name)
+            self._files.add(new)
+            kept = self._kept.pop(name, None)
+            self._kept.pop(new, None)
+            if kept is not None:
+                self._kept[new] = kept
+            self._listener.rename(name, new)
+
+    def _remove(self, name: str) -> None:
+        self._check_complete(name)
+        if name in self._files:
+            self._files.discard(name)
+            self._kept.pop(name, None)
+            self._listener.remove(name)
+
+    def _check_complete(self, *names: str) -> None:
+        """mbstream renames and removes no file that is open, and ends with status 0."""
+        if under_way := self._open.intersection(names):
+            raise BackupError(f"the stream renames or removes {min(under_way)} before its end: it is damaged")
 
 
 def _checked(length: int) -> int:
