@@ -30,6 +30,8 @@ def pair(node: Node, name: str, **replication: Any) -> Iterator[tuple[Instance, 
         more = {"database-list": [APPLICATION]}
         control_url = primary.published["takeover-url"]
         with replica(node, f"{name}-second", primary, more=more, control_url=control_url, **replication) as copy:
+            # A new instance is green while its own authority begins, and can be followed once that has.
+            eventually((copy.path / "srv/tls/authority.json").exists, f"the authority of {copy.name}")
             yield primary, copy
     finally:
         node.destroy(primary)
