@@ -195,8 +195,8 @@ def test_a_hand_over_that_may_end_at_any_moment_is_not_cut_short_by_force():
     soon = times.parse(BACKUP) + resume.SETTLING / 2
     found = resume.decide(state, replica=False, writable=False, now=soon)
     assert found.sentences("refuse") == (
-        f"it hands over to mysql://b:2 since {BACKUP}, which may become the primary at any moment, expected 60 s to have "
-        "passed: wait, it mostly ends by itself",
+        f"it hands over to mysql://b:2 since {BACKUP}, which may become the primary at any moment, expected 60 s to "
+        "have passed: wait, it mostly ends by itself",
     )
 
 
