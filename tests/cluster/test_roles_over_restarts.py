@@ -4,7 +4,7 @@
 import pytest
 
 from tests.cluster.node import Instance, Node, eventually
-from tests.cluster.roles import act, follow_the_promise, pair, role
+from tests.cluster.roles import act, follow_the_promise, pair, wait_for_role
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,8 @@ def exchanged(node):
 
 
 def assert_as_before(primary: Instance, copy: Instance) -> None:
-    eventually(lambda: (role(primary), role(copy)) == ("primary", "replica"), "the roles are as before")
+    wait_for_role(primary, "primary")
+    wait_for_role(copy, "replica")
     copy.wait_for_row_of(primary)
 
 
