@@ -23,7 +23,7 @@ from slapos.slap.standalone import SlapOSNodeCommandError, StandaloneSlapOS
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 PARTITIONS = 8
-MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range (FACTS 4)
+MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range
 PRIMARY, REPLICA = "mariadb-primary", "mariadb-replica"
 BUSY = 75  # mariadb-dump-script: another backup is running
 PROMISE_DEADLINE = 120  # seconds for all promises to turn green after processing

@@ -53,7 +53,6 @@ def test_looking_never_acts(victim, method, purpose):
     for _ in range(100):
         answer = victim.ask(method, f"/action/fence?{urlencode(form)}", form, **purpose)
         assert answer.status == 200
-    assert form["number"] not in victim.form("fence").text
 
 
 def test_a_form_counts_once(front):

@@ -32,7 +32,7 @@ def roles(pair) -> tuple[Instance, Instance]:
     return primary, replica
 
 
-def test_under_load_and_back(roles, record_property):
+def test_under_load_and_back(roles):
     here, there = roles
     outages = []
     with Writer(here, there) as writer:
@@ -83,6 +83,18 @@ def test_without_the_primarys_token_nothing_is_done(roles):
     assert primary.state.hand_over is None
 
 
+def test_a_takeover_fences_no_other_instance_than_its_primary(roles):
+    """With its own takeover-url, as with that of any third instance."""
+    primary, replica = roles
+    assert replica.refused("takeover", control_url=replica.takeover_url) == (
+        f"the primary at {primary.address} answers and could not be fenced ({replica.control_address} refuses: the"
+        f" control URL is that of {replica.address}, expected that of {primary.address}: give the takeover-url of that"
+        " one), expected it to refuse writes: this database is a replica still, and the old primary writable; remove"
+        " the cause, or force it"
+    )
+    assert primary.role() == (False, True) and replica.follows(primary)
+
+
 def test_an_unreachable_new_primary_leaves_a_fenced_old_one_that_asks_again(roles):
     """The way from the old primary to the new one is cut while it waits; it asks until it is there again."""
     primary, replica = roles
@@ -91,7 +103,7 @@ def test_an_unreachable_new_primary_leaves_a_fenced_old_one_that_asks_again(role
         replica.kill_control()
         assert ended(child)[0] == -9
         wait_for(lambda: "does not answer" in primary.log() or "HTTP status 502" in primary.log(), "the question")
-        assert primary.role() == replica.role() or not (primary.role()[1] or replica.role()[1])
+        assert not (primary.role()[1] and replica.role()[1])
         assert primary.state.hand_over is not None
         replica.start_control()
         now, _ = one_primary(primary, replica, writer)

@@ -19,7 +19,7 @@ from typing import IO
 
 from slapos.recipe.erp5.errors import Busy, CommandError, Error
 
-# The client programs fall back to latin1 in an empty environment (FACTS 1), and speak the caller's language.
+# The client programs fall back to latin1 in an empty environment (measured), and speak the caller's language.
 FIXED = {"LC_ALL": "C.UTF-8"}
 KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
 PIPE_SIZE = 1 << 20

@@ -58,7 +58,7 @@ def request(endpoint, name, parameters, secret=TOKEN, **changes):
     return {"challenge": challenge, "nonce": NONCE, "parameters": parameters, "mac": mac, **changes}
 
 
-FENCE = {"by": "somebody", "reason": "it is taken over"}
+FENCE = {"address": "127.0.0.1:1", "by": "somebody", "reason": "it is taken over"}
 
 
 def test_what_is_proved_is_done_and_the_answer_is_proved(endpoint, world):

@@ -57,7 +57,8 @@ def test_secrets_are_not_in_what_is_printed():
         (RoleState(), "given", "given"),
         (RoleState(), "", "https://[::1]:2/#parameter"),
         (RoleState(upstream=Upstream("mysql://u:p@127.0.0.1:1", control_url="noted")), "", "noted"),
-        (RoleState(upstream=Upstream("mysql://u:p@127.0.0.1:1")), "", ""),  # the parameter is about another primary
+        (RoleState(upstream=Upstream("mysql://u:p@127.0.0.1:9")), "", ""),  # the parameter is about another primary
+        (RoleState(upstream=Upstream(REPLICATION.primary_url)), "", "https://[::1]:2/#parameter"),
         (RoleState(authority_dropped=True), "", ""),
         (RoleState(authority_dropped=True), "given", "given"),
     ],

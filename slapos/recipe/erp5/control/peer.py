@@ -28,7 +28,7 @@ from slapos.recipe.erp5.tls.challenges import Challenges
 
 NAMES: dict[str, frozenset[str]] = {
     "status": frozenset(),
-    "fence": frozenset({"by", "reason"}),
+    "fence": frozenset({"address", "by", "reason"}),
     "prepare-hand-over": frozenset({"primary-url"}),
     "hand-over": frozenset({"id", "control", "primary-url"}),
     "cancel": frozenset({"id"}),

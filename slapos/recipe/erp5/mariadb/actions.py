@@ -148,6 +148,8 @@ def print_preflight(preflight: Preflight) -> int:
     """Write a verdict for people; returns 1 when the action would be refused."""
     for reason in preflight.reasons:
         print(f"{reason.level}: {reason.sentence}")
+    if preflight.lost_transactions:
+        print(f"would be lost: {preflight.lost_transactions} transactions, of {preflight.lost_seconds or 0:g} s")
     verdict = "is refused" if preflight.refused else "needs force" if preflight.needs_force else "can go ahead"
     print(f"{preflight.action} {verdict}")
     return int(preflight.refused or preflight.needs_force)

@@ -13,7 +13,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import LOGICAL, Entry
 from slapos.recipe.erp5.mariadb.progress import Meter
 
-# See FACTS 3. --single-transaction with --master-data reads a consistent snapshot with its position and locks nobody
+# --single-transaction with --master-data reads a consistent snapshot with its position and locks nobody
 # out; --gtid adds the position; --flush-privileges makes the accounts work as soon as it is loaded.
 OPTIONS = (
     "--all-databases",

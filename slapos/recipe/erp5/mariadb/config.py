@@ -9,7 +9,7 @@ from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.supervisor import Service
 
 ADMINISTRATOR = "slapos_administrator"
-"""The local administration account: one name in every partition, a password of its own in each (FACTS 3)."""
+"""The local administration account: one name in every partition, a password of its own in each."""
 REPLICATION_USER = "replication_user"
 
 

@@ -16,7 +16,7 @@ ADMINISTRATION = Account(ADMINISTRATOR, "localhost")
 RESERVED_DATABASES = frozenset(("mysql", "information_schema", "performance_schema", "sys", sql_memory.MEMORY))
 RESERVED_USERS = frozenset(("root", "mariadb.sys", "PUBLIC", ADMINISTRATOR, REPLICATION_USER))
 LOCAL, IPV4, IPV6 = "localhost", "%.%.%.%", "%:%"
-"""Hosts as accounts name them: with skip_name_resolve each pattern matches addresses of one family only (FACTS 3)."""
+"""Hosts as accounts name them: with skip_name_resolve each pattern matches addresses of one family only (measured)."""
 
 
 # ---- what is requested, and which of it to create
@@ -61,7 +61,7 @@ def requested(config: Config) -> tuple[Item, ...]:
 
     for host in hosts:
         replication = Account(REPLICATION_USER, host)
-        # Grants replicate, and an account has one subject: all replication clients have the same (FACTS 3).
+        # Grants replicate, and an account has one subject: all replication clients have the same.
         subject = files.CLIENT_SUBJECT if host == IPV6 or config.replicas_use_tls else ""
         add(_account(replication, config.secrets.replication_password, subject))
         add(_global_grant("REPLICATION SLAVE", replication))

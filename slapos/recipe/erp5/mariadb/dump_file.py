@@ -18,7 +18,7 @@ LEVEL = 3
 HEAD = 4096
 _TAIL = 1 << 16
 
-# What mariadb-dump 10.11 writes: the version near the beginning, the position just before the end (FACTS 3).
+# What mariadb-dump 10.11 writes: the version near the beginning, the position just before the end (measured).
 _VERSION = re.compile(rb"^-- Server version\t(\S+)$", re.MULTILINE)
 _GTID = re.compile(rb"^SET GLOBAL gtid_slave_pos='([0-9,\s-]*)';$", re.MULTILINE)
 _END_MARK = b"-- Dump completed"

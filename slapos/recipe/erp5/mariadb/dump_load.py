@@ -74,7 +74,7 @@ def execute(
         config.program("mariadb"),
         f"--defaults-file={config.defaults_file}",
         f"--socket={socket}",
-        "--sandbox",  # no \! of a dump that somebody else made is a command of ours (FACTS 3)
+        "--sandbox",  # no \! of a dump that somebody else made is a command of ours (measured)
         "--local-infile=0",
         "--binary-mode",  # carriage returns in the text of triggers stay
         "--default-character-set=utf8mb4",
@@ -112,7 +112,7 @@ def why(output: bytes, folder: Path) -> str:
 
 
 def excerpt(output: bytes) -> str:
-    """The client's first error up to its first quote: behind that it repeats rows, which are for no log (FACTS 3)."""
+    """The client's first error up to its first quote: behind that it repeats rows, which are for no log (measured)."""
     found = re.search(r"^ERROR[^'\"`\n]*", output.decode("utf-8", "replace"), re.MULTILINE)
     return found[0][:EXCERPT].strip() if found else "it named no error"
 

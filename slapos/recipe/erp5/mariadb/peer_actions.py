@@ -55,7 +55,14 @@ def about(config: Config) -> dict[str, Any]:
     }
 
 
-def _fence(config: Config, by: str, reason: str) -> dict[str, Any]:
+def _fence(config: Config, address: str, by: str, reason: str) -> dict[str, Any]:
+    """Refuse writes here, if `address` is ours: with another one's token the one that is meant would stay writable."""
+    ours = own_url.addresses(config)
+    if address not in ours:
+        raise Refused(
+            f"the control URL is that of {', '.join(ours)}, expected that of {address}: give the takeover-url of that"
+            " one"
+        )
     if status.is_replica(config):  # nothing to fence; and a fence would outlast that
         return {"gtid": about(config)["position"]}
     with action.running(config, "fence", BY) as act:
@@ -89,7 +96,7 @@ def _hand_over(config: Config, id: str, control: str, primary_url: str) -> dict[
         try:
             gtid = fence.fence(config, act, f"the switchover to {primary.address}", "hand-over")
         except (Error, OSError):
-            resume(config, act)
+            fence.resume(config, act)
             raise
         act.sentence = f"this database refuses writes, at GTID {gtid}, to hand over to {primary.address}"
         return {"gtid": gtid}
@@ -116,14 +123,8 @@ def _cancel(config: Config, id: str) -> dict[str, Any]:
 
 def cancelled(config: Config, act: Act) -> str:
     """Accept writes again, as the new primary has given up; the sentence. Raises Error."""
-    resume(config, act)
-    return "the hand-over was cancelled: this database accepts writes again"
-
-
-def resume(config: Config, act: Act) -> None:
-    """Take fence and hand-over away. Raises Error: it is tried again by whoever watches open hand-overs."""
     fence.resume(config, act)
-    role_state.change(config, hand_over=None, fenced=None)
+    return "the hand-over was cancelled: this database accepts writes again"
 
 
 def _complete(config: Config, id: str) -> dict[str, Any]:

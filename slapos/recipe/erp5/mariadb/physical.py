@@ -72,7 +72,7 @@ def _backup(config: Config, entries: tuple[Entry, ...], full: bool) -> Entry:
 def look(config: Config) -> tuple[chain.Server, frozenset[tuple[int, str]]]:
     """What the server is, and its tablespaces, after a checkpoint.
 
-    mariadb-backup leaves out what was dropped or discarded since the last checkpoint and is there again (FACTS 3), such
+    mariadb-backup leaves out what was dropped or discarded since the last checkpoint and is there again, such
     as an imported table; and the less redo follows that checkpoint, the sooner a restore is prepared. No connection is
     kept while the backup runs: that may take longer than the server's wait_timeout.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.mariadb import primary
 from slapos.recipe.erp5.mariadb.config import Config
 
 
@@ -153,6 +154,12 @@ def control_url(config: Config, state: RoleState, given: str = "") -> str:
         return given
     if state.upstream and state.upstream.control_url:
         return state.upstream.control_url
-    if state.authority_dropped or state.upstream or config.replication is None:
+    if state.authority_dropped or config.replication is None:
         return ""
+    if state.upstream and not _is_of(config.replication.primary_url, state.upstream):
+        return ""  # the parameter is about another primary
     return config.replication.control_url
+
+
+def _is_of(primary_url: str, upstream: Upstream) -> bool:
+    return primary.parse(primary_url).address == primary.parse(upstream.primary_url).address

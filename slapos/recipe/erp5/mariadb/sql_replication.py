@@ -246,7 +246,7 @@ def change_primary(connection: Connection, primary: Primary, files: Files | None
     """Make the server a replica of `primary` from its gtid_slave_pos on, stopped; with `files` over TLS, verified.
 
     A replica that must stay one at every moment does not `forget` its old primary first: the new one takes its place.
-    RESET SLAVE ALL leaves the TLS settings as they were (FACTS 3): each of them is given, empty without TLS.
+    RESET SLAVE ALL leaves the TLS settings as they were (measured): each of them is given, empty without TLS.
     """
     paths = {"CA": files.ca, "CRL": files.crl, "CERT": files.client, "KEY": files.client} if files else {}
     values: dict[str, object] = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether a physical backup has every table: mariadb-backup can end with success and leave some out (FACTS 3).
+"""Whether a physical backup has every table: mariadb-backup can end with success and leave some out (measured).
 
 Pure functions. A tablespace is known by its number, which is never given twice, and by its name, such as erp5/catalog.
 """

@@ -157,9 +157,8 @@ def _fence_primary(act: Act, snapshot: Snapshot, own: Own, forced: bool) -> OldP
     try:
         with Peer(url) as peer:
             reason = f"{act.action} of its replica at GTID {own.facts.position or 'empty'}"
-            answer = peer.call(
-                "fence", {"by": "its replica", "reason": reason}, FENCE_TIMEOUT if alive else GONE_TIMEOUT
-            )
+            asked = {"address": address, "by": "its replica", "reason": reason}
+            answer = peer.call("fence", asked, FENCE_TIMEOUT if alive else GONE_TIMEOUT)
     except (PeerUnreachable, PeerRefused) as error:
         if alive and not forced:
             raise ServerError(

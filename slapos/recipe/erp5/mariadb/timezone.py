@@ -31,7 +31,7 @@ def fingerprint(zoneinfo: str | Path) -> str:
 
 
 def load(config: Config, connection: Connection, socket: Path) -> None:
-    """Replace the contents of the time-zone tables, unlogged: 7083 GTIDs would break a strict replica (FACTS 3).
+    """Replace the contents of the time-zone tables, unlogged: 7083 GTIDs would break a strict replica (measured).
 
     Raises ConfigurationError when there are none to load, CommandError, or ServerError when the server still does not
     know them afterwards.

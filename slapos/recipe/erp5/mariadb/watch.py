@@ -87,7 +87,7 @@ def fence_old_primary(config: Config, pending: PendingFence) -> None:
     """Fence the one that could not be reached at the takeover; once is enough, as a fence lasts."""
     reason = f"its replica {config.instance} took over at {pending.since}"
     with Peer(pending.control_url) as peer:
-        peer.call("fence", {"by": "its replica", "reason": reason}, TIMEOUT)
+        peer.call("fence", {"address": pending.address, "by": "its replica", "reason": reason}, TIMEOUT)
     role_state.change(config, fence_pending=None)
     sentence = f"the old primary at {pending.address} is fenced now"
     process.log(sentence)

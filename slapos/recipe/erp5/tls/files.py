@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The keys, certificates and revocation lists of a partition, in `srv/tls`: each file is replaced whole.
 
-A key lies in one file with its certificate: a crash between two files would leave a pair that does not match (FACTS 6).
+A key lies in one file with its certificate: a crash between two files would leave a pair that does not match.
 """
 
 import ipaddress
