@@ -124,8 +124,11 @@ def test_the_state_of_a_hand_over_is_asked_for_with_its_own_secret(endpoint, wor
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"parameters": {}}, "the parameters of fence are others than expected: by, reason"),
-        ({"parameters": {**FENCE, "more": "x"}}, "the parameters of fence are others than expected: by, reason"),
+        ({"parameters": {}}, "the parameters of fence are others than expected: address, by, reason"),
+        (
+            {"parameters": {**FENCE, "more": "x"}},
+            "the parameters of fence are others than expected: address, by, reason",
+        ),
         ({"parameters": {**FENCE, "by": 1}}, "a parameter is no text of at most 4096 characters"),
         ({"parameters": {**FENCE, "by": "x" * 4097}}, "a parameter is no text of at most 4096 characters"),
         ({"mac": "A" * 64}, "challenge, nonce and mac are not 64 lower-case hexadecimal digits each"),

@@ -35,8 +35,9 @@ def test_a_dead_primary_of_which_all_is_known_to_be_here():
     assert (found.refused, found.needs_force) == (False, False)
     assert (found.lost_transactions, found.lost_seconds) == (0, 0.0)
     assert [f"{one.level}: {one.sentence}" for one in found.reasons] == [
+        "info: the replica is 0 s behind",
         f"info: the primary at {THERE} does not answer (timed out)",
-        f"info: the newest backup here was begun at {BACKUP}",
+        f"info: the newest backup here was begun at {BACKUP}, 11 h ago",
     ]
 
 
@@ -106,7 +107,7 @@ def test_received_and_cannot_be_applied():
     stopped = status(source(sql=STOPPED, gtid_io_pos="0-1-53"), upstream=DEAD)
     assert reasons(snapshot(stopped), "force") == (
         "the thread that applies is stopped (Duplicate entry (1062)), and 3 transactions were received and not applied,"
-        " expected it to run: remove the cause, and START SLAVE in bin/mariadb",
+        " expected it to run: remove the cause, and START SLAVE SQL_THREAD in bin/mariadb",
     )
     stopped = status(source(sql=STOPPED), upstream=DEAD)
     assert reasons(snapshot(stopped), "force") == ()
@@ -114,7 +115,7 @@ def test_received_and_cannot_be_applied():
 
 def test_transactions_of_its_own_are_told():
     facts = dataclasses.replace(status().own.facts, binlog_state="0-1-50,0-7-51")
-    assert "this replica has transactions of its own (GTID 0-7-51), expected none" in reasons(
+    assert "this replica has transactions that its primary has not (GTID 0-7-51), expected none" in reasons(
         snapshot(status(facts=facts, upstream=DEAD)), "warn"
     )
 
@@ -146,10 +147,24 @@ def test_what_no_force_can_do(judged, sentence):
     assert found.sentences("refuse") == (sentence,)
 
 
+def test_only_a_primary_that_answers_can_tell_what_one_that_was_a_primary_may_have():
+    facts = dataclasses.replace(status().own.facts, binlog_state="0-1-50,0-7-51")
+    before = RoleState(last=Change("rejoin", BACKUP, "a:1", "mysql://b:2"))
+    told = [
+        any(
+            "that its primary has not" in one
+            for one in reasons(snapshot(status(facts=facts, upstream=up), role=before))
+        )
+        for up in (DEAD, Upstream(facts=THEIRS))
+    ]
+    assert told == [False, True]
+
+
 def test_a_detach_asks_nothing_of_the_primary():
     found = detach.decide(snapshot(status(upstream=Upstream(facts=AHEAD))))
     assert (found.refused, found.needs_force) == (False, False)
     assert found.sentences("info") == (
+        "the replica is 0 s behind",
         f"what {THERE} writes from now on does not come here, and nothing is done to it",
     )
     assert detach.decide(snapshot(primary())).refused

@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import sampler
 from slapos.recipe.erp5.errors import BackupError, Refused
-from slapos.recipe.erp5.mariadb import gtid, manifest, relay, replication_status, role_state, store
+from slapos.recipe.erp5.mariadb import (
+    gtid,
+    manifest,
+    relay,
+    replication_status,
+    replication_verdict,
+    role_state,
+    store,
+    verdict,
+)
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.gtid import Gtid
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus
@@ -157,22 +167,27 @@ def applying_problems(snapshot: Snapshot, own: Own) -> Iterator[Reason]:
         yield Reason(
             level,
             f"the thread that applies is stopped ({source.sql}), and {transactions(left)} received and not applied, "
-            "expected it to run: remove the cause, and START SLAVE in bin/mariadb",
+            "expected it to run: remove the cause, and START SLAVE SQL_THREAD in bin/mariadb",
         )
     elif left:
         yield Reason(INFO, f"{transactions(left)} received and not applied yet: that is done first")
-    ours = gtid.parse(own.facts.binlog_state)
-    begun = snapshot.status.begun
-    # One that was a primary before has transactions of its own, which its new primary has too.
-    extra = gtid.errant(ours, own.facts.server_id, gtid.parse(begun.gtid)) if begun and not snapshot.role.last else ()
+    lag = replication_status.known_lag(source)
+    if lag is not None:
+        yield Reason(INFO, f"the replica is {lag} s behind")
+    asked = snapshot.status.upstream is not None and snapshot.status.upstream.facts is not None
+    # One that was a primary before has transactions of its own, which its new primary has too: only that one can tell.
+    extra = replication_verdict.extra_transactions(snapshot.status, own) if asked or not snapshot.role.last else ()
     if extra:
-        yield Reason(WARN, f"this replica has transactions of its own (GTID {gtid.text(extra)}), expected none")
+        yield Reason(
+            WARN, f"this replica has transactions that its primary has not (GTID {gtid.text(extra)}), expected none"
+        )
 
 
 def backup_remarks(snapshot: Snapshot) -> Iterator[Reason]:
     """How old the newest backup is."""
     if snapshot.backup:
-        yield Reason(INFO, f"the newest backup here was begun at {snapshot.backup}")
+        age = verdict.duration(snapshot.now - times.parse(snapshot.backup))
+        yield Reason(INFO, f"the newest backup here was begun at {snapshot.backup}, {age} ago")
     else:
         yield Reason(WARN, "there is no backup here, expected one: bin/mariadb-dump-script makes one")
 

@@ -172,6 +172,22 @@ def _lag_problems(status: ReplicationStatus, source: Source) -> Iterator[str]:
 
 
 def _gtid_problems(status: ReplicationStatus, own: Own, source: Source) -> Iterator[str]:
+    extra = extra_transactions(status, own)
+    mine = [one for one in extra if one.server == own.facts.server_id]
+    others = [one for one in extra if one.server != own.facts.server_id]
+    if mine:
+        yield (
+            f"the replica has transactions of its own (GTID {gtid.text(mine)}), expected none but {source.address}'s: "
+            f"find out what was written here, and {ANEW}"
+        )
+    if others:
+        yield (
+            f"the replica has transactions that {source.address} has not (GTID {gtid.text(others)}), expected it not "
+            f"to be ahead of its primary: find out whether {source.address} is the right one, and {ANEW}"
+        )
+
+
+def extra_transactions(status: ReplicationStatus, own: Own) -> tuple[gtid.Gtid, ...]:
     """What is here and not there, told by each server's own sequence: the highest ones alone could be equal."""
     ours = gtid.parse(own.facts.binlog_state)
     begun = gtid.parse(status.begun.gtid) if status.begun else None
@@ -186,18 +202,7 @@ def _gtid_problems(status: ReplicationStatus, own: Own, source: Source) -> Itera
         extra = gtid.errant(ours, own.facts.server_id, begun)
     else:
         extra = ()
-    mine = [one for one in extra if one.server == own.facts.server_id]
-    others = [one for one in extra if one.server != own.facts.server_id]
-    if mine:
-        yield (
-            f"the replica has transactions of its own (GTID {gtid.text(mine)}), expected none but {source.address}'s: "
-            f"find out what was written here, and {ANEW}"
-        )
-    if others:
-        yield (
-            f"the replica has transactions that {source.address} has not (GTID {gtid.text(others)}), expected it not "
-            f"to be ahead of its primary: find out whether {source.address} is the right one, and {ANEW}"
-        )
+    return extra
 
 
 def _theirs(upstream: Upstream | None) -> tuple[gtid.Gtid, ...] | None:
