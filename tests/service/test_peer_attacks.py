@@ -14,7 +14,7 @@ from slapos.recipe.erp5.tls.context import unverified
 from tests.service.role_fixtures import Instance
 
 TOKEN, OTHER = secrets.token_hex(16), secrets.token_hex(16)
-FENCE = {"address": "127.0.0.1:1", "by": "somebody", "reason": "an attack"}
+FENCE = {"address": "127.0.0.1:1", "new-primary": "mysql://127.0.0.1:2", "by": "somebody", "reason": "an attack"}
 NO_PROOF = "the proof is not one of this instance's token: give the takeover-url that it publishes now"
 USED = "the challenge is not one of this instance's, was used, or is older than 5 minutes"
 

@@ -83,14 +83,27 @@ def test_without_the_primarys_token_nothing_is_done(roles):
     assert primary.state.hand_over is None
 
 
+def test_a_fence_that_people_put_up_meanwhile_outlives_the_hand_over(roles):
+    primary, replica = roles
+    child = replica.act("switchover", place="before:mariadb.promote:promote", control_url=primary.takeover_url)
+    replica.kill_control()
+    assert ended(child)[0] == -9
+    primary.acted("fence")
+    replica.start_control()
+    wait_for(lambda: primary.state.hand_over is None, "the answer that it was cancelled")
+    assert primary.role() == (False, False)
+    primary.acted("resume", force=True)
+    wait_for(lambda: primary.is_primary() and replica.follows(primary), "both as before")
+
+
 def test_a_takeover_fences_no_other_instance_than_its_primary(roles):
     """With its own takeover-url, as with that of any third instance."""
     primary, replica = roles
     assert replica.refused("takeover", control_url=replica.takeover_url) == (
-        f"the primary at {primary.address} answers and could not be fenced ({replica.control_address} refuses: the"
+        f"the primary at {primary.address} answers and could not be fenced ({replica.control_address} says: the"
         f" control URL is that of {replica.address}, expected that of {primary.address}: give the takeover-url of that"
-        " one), expected it to refuse writes: this database is a replica still, and the old primary writable; remove"
-        " the cause, or force it"
+        " one), expected it to refuse writes: this database is a replica still, and the other one as it was; remove the"
+        " cause, or force it"
     )
     assert primary.role() == (False, True) and replica.follows(primary)
 

@@ -343,12 +343,15 @@ class _Peer:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def ready(self, timeout: float) -> None:
+        pass
+
     def call(self, name: str, parameters: dict[str, str], timeout: float) -> dict[str, object]:
         return peer_actions.do(self._config, name, parameters)
 
 
 class _Silent(_Peer):
-    def call(self, name: str, parameters: dict[str, str], timeout: float) -> dict[str, object]:
+    def ready(self, timeout: float) -> None:
         raise PeerUnreachable("127.0.0.1:1 does not answer")
 
 
@@ -381,7 +384,8 @@ def test_a_primary_that_answers_and_cannot_be_fenced_stays_the_primary(
         actions.perform(config, "takeover", "page", {"control-url": URL})
     assert str(raised.value) == (
         f"the primary at {address(pair)} answers and could not be fenced (127.0.0.1:1 does not answer), expected it to "
-        "refuse writes: this database is a replica still, and the old primary writable; remove the cause, or force it"
+        "refuse writes: this database is a replica still, and the other one as it was, unless it is fenced a moment "
+        "later; remove the cause, or force it"
     )
     assert (is_writable(pair.primary.config), is_writable(config)) == (True, False)
 

@@ -58,7 +58,7 @@ def request(endpoint, name, parameters, secret=TOKEN, **changes):
     return {"challenge": challenge, "nonce": NONCE, "parameters": parameters, "mac": mac, **changes}
 
 
-FENCE = {"address": "127.0.0.1:1", "by": "somebody", "reason": "it is taken over"}
+FENCE = {"address": "127.0.0.1:1", "new-primary": "mysql://127.0.0.1:2", "by": "somebody", "reason": "it is taken over"}
 
 
 def test_what_is_proved_is_done_and_the_answer_is_proved(endpoint, world):
@@ -124,10 +124,10 @@ def test_the_state_of_a_hand_over_is_asked_for_with_its_own_secret(endpoint, wor
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"parameters": {}}, "the parameters of fence are others than expected: address, by, reason"),
+        ({"parameters": {}}, "the parameters of fence are others than expected: address, by, new-primary, reason"),
         (
             {"parameters": {**FENCE, "more": "x"}},
-            "the parameters of fence are others than expected: address, by, reason",
+            "the parameters of fence are others than expected: address, by, new-primary, reason",
         ),
         ({"parameters": {**FENCE, "by": 1}}, "a parameter is no text of at most 4096 characters"),
         ({"parameters": {**FENCE, "by": "x" * 4097}}, "a parameter is no text of at most 4096 characters"),

@@ -193,11 +193,11 @@ def test_a_detach_asks_nothing_of_the_primary():
             f"since {BACKUP} (rejoin) the primary is mysql://b:2, expected no second one: rejoin that one",
         ),
         (
-            RoleState(Fence("its replica", "takeover", BACKUP)),
+            RoleState(Fence("its replica", "takeover", BACKUP, "mysql://b:2")),
             False,
             "force",
-            f"it was fenced at {BACKUP} by its replica (takeover), which is the primary now, expected no second one: "
-            "rejoin that one",
+            f"it was fenced at {BACKUP} (takeover) for mysql://b:2 to be the primary, expected no second one: look "
+            "there, and rejoin it if it is",
         ),
     ],
 )

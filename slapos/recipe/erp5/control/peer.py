@@ -28,7 +28,7 @@ from slapos.recipe.erp5.tls.challenges import Challenges
 
 NAMES: dict[str, frozenset[str]] = {
     "status": frozenset(),
-    "fence": frozenset({"address", "by", "reason"}),
+    "fence": frozenset({"address", "by", "new-primary", "reason"}),
     "prepare-hand-over": frozenset({"primary-url"}),
     "hand-over": frozenset({"id", "control", "primary-url"}),
     "cancel": frozenset({"id"}),

@@ -56,7 +56,7 @@ def drained(
     Raises Error.
     """
     try:
-        _receive_until(act, connection, gtid.parse(target))
+        _receive_until(act, connection, gtid.parse(target), forced)
         _begin_applying(config, connection)
         sql_role.stop_receiving(connection)
         _apply_all(act, connection, forced)
@@ -86,7 +86,7 @@ def receive_again(config: Config, connection: Connection) -> None:
 # ---- steps
 
 
-def _receive_until(act: Act, connection: Connection, target: tuple[Gtid, ...]) -> None:
+def _receive_until(act: Act, connection: Connection, target: tuple[Gtid, ...], forced: bool) -> None:
     """Wait until all that the primary has at `target` is here; it writes no more."""
     if not target:
         return
@@ -95,16 +95,21 @@ def _receive_until(act: Act, connection: Connection, target: tuple[Gtid, ...]) -
         return gtid.contains((*view.received, *view.applied), target)
 
     progress = _Progress(act, "receive the rest from the primary")
-    _wait(
-        connection,
-        is_received,
-        lambda view: progress(gtid.count(target, view.received)),
-        lambda view: view.received,
-        "the rest of what the fenced primary has did not come",
-        lambda view: (
-            "" if view.source.io.running != "No" else str(view.source.io) or "the thread that receives is stopped"
-        ),
-    )
+    try:
+        _wait(
+            connection,
+            is_received,
+            lambda view: progress(gtid.count(target, view.received)),
+            lambda view: view.received,
+            "the rest of what the fenced primary has did not come",
+            lambda view: (
+                "" if view.source.io.running != "No" else str(view.source.io) or "the thread that receives is stopped"
+            ),
+        )
+    except ServerError as error:
+        if not forced:
+            raise
+        process.log(f"warning: {error}; as it is forced, it goes on without them")
 
 
 def _begin_applying(config: Config, connection: Connection) -> None:

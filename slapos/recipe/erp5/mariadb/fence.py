@@ -2,6 +2,7 @@
 """Keeps a database read-only whatever its role, over restarts and reprocessing: the action fence, and its undoing."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,9 @@ GRACE = 0.2
 
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     """The action fence. Raises Error."""
-    position = fence_wherever(config, act, act.by, "the action fence")
+    # What was begun before is not completed against the will of who fences now.
+    role_state.change(config, fence_pending=None)
+    position = fence_wherever(config, act, Fence(act.by, "the action fence", times.text(times.now())))
     if position is None:
         return "no server runs here, and when one starts it refuses writes, until bin/mariadb-resume"
     return f"this database refuses writes, at GTID {position or 'empty'}, over restarts too, until bin/mariadb-resume"
@@ -46,39 +49,50 @@ def check(config: Config, options: dict[str, Any]) -> Preflight:
     return Preflight("fence", tuple(reasons))
 
 
-def fence(config: Config, act: Act, by: str, reason: str) -> str:
+def fence(config: Config, act: Act, wanted: Fence) -> str:
     """Refuse writes from now on; returns gtid_binlog_pos, behind which nothing comes any more.
 
     What lasts is written first, and is undone when the running server cannot be made read-only. Raises ServerError.
     """
-    with _lasting(config, act, by, reason), sql.connect(config.defaults_file, config.socket) as connection:
+    with _lasting(config, act, wanted), sql.connect(config.defaults_file, config.socket) as connection:
         _set_read_only(connection)
         return _stop_writes(connection)
 
 
-def fence_wherever(config: Config, act: Act, by: str, reason: str) -> str | None:
+def fence_wherever(config: Config, act: Act, wanted: Fence) -> str | None:
     """The same, also where no server runs: it will start read-only then, and nobody knows its position (None)."""
     try:
-        return fence(config, act, by, reason)
+        return fence(config, act, wanted)
     except ServerError:
-        with _lasting(config, act, by, reason):
+        with _lasting(config, act, wanted):
             if is_locked(config.path("srv", "mariadb.lock")):  # one that starts may have looked before
                 raise
             return None
 
 
 @contextlib.contextmanager
-def _lasting(config: Config, act: Act, by: str, reason: str) -> Iterator[None]:
+def _lasting(config: Config, act: Act, wanted: Fence) -> Iterator[None]:
     """The next start is read-only, unless it does not come to it here."""
     before = role_state.load(config).fenced
     act.step("refuse writes, over restarts too")
-    role_state.change(config, fenced=before or Fence(by, reason, times.text(times.now())))
+    role_state.change(config, fenced=after(before, wanted))
     try:
         yield
     except ServerError:
-        if before is None:
-            role_state.change(config, fenced=None)
+        role_state.change(config, fenced=before)
         raise
+
+
+def after(before: Fence | None, wanted: Fence) -> Fence:
+    """The fence that there is when another one is put up: the first of its kind stays.
+
+    A hand-over takes only its own away, so any other one replaces that; and who is to be the primary is not forgotten.
+    """
+    if before is None:
+        return wanted
+    new = dataclasses.replace(wanted, new_primary=wanted.new_primary or before.new_primary)
+    same = (new.new_primary, new.hand_over) == (before.new_primary, before.hand_over)
+    return before if same else new
 
 
 def _stop_writes(connection: Connection) -> str:

@@ -22,7 +22,7 @@ from slapos.recipe.erp5.mariadb import (
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.role_state import HandOver
+from slapos.recipe.erp5.mariadb.role_state import Fence, HandOver, RoleState
 from slapos.recipe.erp5.mariadb.sql_replication import server_facts
 
 BY = "another instance"
@@ -55,7 +55,7 @@ def about(config: Config) -> dict[str, Any]:
     }
 
 
-def _fence(config: Config, address: str, by: str, reason: str) -> dict[str, Any]:
+def _fence(config: Config, address: str, by: str, new_primary: str, reason: str) -> dict[str, Any]:
     """Refuse writes here, if `address` is ours: with another one's token the one that is meant would stay writable."""
     ours = own_url.addresses(config)
     if address not in ours:
@@ -63,13 +63,29 @@ def _fence(config: Config, address: str, by: str, reason: str) -> dict[str, Any]
             f"the control URL is that of {', '.join(ours)}, expected that of {address}: give the takeover-url of that"
             " one"
         )
-    if status.is_replica(config):  # nothing to fence; and a fence would outlast that
-        return {"gtid": about(config)["position"]}
+    if status.is_replica(config):  # nothing to fence; and who asks does not know who is the primary
+        return {"gtid": "", "role": "replica"}
     with action.running(config, "fence", BY) as act:
-        gtid = fence.fence_wherever(config, act, by[:200], reason[:200])
+        require_no_other(role_state.load(config), new_primary)
+        wanted = Fence(by[:200], reason[:200], times.text(times.now()), new_primary)
+        gtid = fence.fence_wherever(config, act, wanted)
         at = "when it starts" if gtid is None else f"at GTID {gtid or 'empty'}"
         act.sentence = f"this database refuses writes, as {by[:200]} asked for it ({reason[:200]}), {at}"
-        return {"gtid": gtid or ""}
+        return {"gtid": gtid or "", "role": "primary"}
+
+
+def require_no_other(state: RoleState, new_primary: str) -> None:
+    """Raises Refused when somebody else than `new_primary` has become the primary in place of this one, or may have."""
+    other, at = "", ""
+    if state.hand_over:
+        other, at = state.hand_over.to_primary_url, state.hand_over.at
+    elif state.fenced:
+        other, at = state.fenced.new_primary, state.fenced.at
+    if other and other != new_primary:
+        raise Refused(
+            f"this database refuses writes since {at} for {other} to be the primary, expected it to be for no other"
+            f" than {new_primary}: look there, and follow it if it is"
+        )
 
 
 def _prepare(config: Config, primary_url: str) -> dict[str, Any]:
@@ -94,12 +110,16 @@ def _hand_over(config: Config, id: str, control: str, primary_url: str) -> dict[
         noted = HandOver(secret, control, urls.without_account(primary), "", times.text(times.now()))
         role_state.change(config, hand_over=noted)
         try:
-            gtid = fence.fence(config, act, f"the switchover to {primary.address}", "hand-over")
+            gtid = fence.fence(config, act, _fence_of(noted, f"the switchover to {primary.address}"))
         except (Error, OSError):
             fence.resume(config, act)
             raise
         act.sentence = f"this database refuses writes, at GTID {gtid}, to hand over to {primary.address}"
         return {"gtid": gtid}
+
+
+def _fence_of(noted: HandOver, by: str) -> Fence:
+    return Fence(by, "hand-over", noted.at, noted.to_primary_url, peer_proof.public_name(noted.id))
 
 
 def _require_primary(config: Config, secret: str) -> None:
@@ -122,7 +142,14 @@ def _cancel(config: Config, id: str) -> dict[str, Any]:
 
 
 def cancelled(config: Config, act: Act) -> str:
-    """Accept writes again, as the new primary has given up; the sentence. Raises Error."""
+    """Accept writes again, as the new primary has given up; the sentence. Raises Error.
+
+    A fence that somebody has put up for another reason meanwhile stays.
+    """
+    state = role_state.load(config)
+    if state.fenced and state.hand_over and state.fenced.hand_over != peer_proof.public_name(state.hand_over.id):
+        role_state.change(config, hand_over=None)
+        return f"the hand-over was cancelled; this database is fenced still ({state.fenced.reason})"
     fence.resume(config, act)
     return "the hand-over was cancelled: this database accepts writes again"
 

@@ -16,6 +16,7 @@ from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Busy, Error, ServerError
 from slapos.recipe.erp5.mariadb import (
     drain,
+    hand_over,
     networking,
     provision,
     relay,
@@ -84,8 +85,13 @@ def finish(config: Config, act: Act, connection: Connection, promotion: Promotio
     """What follows once the server is no replica any more; everything of it can be done again. Raises Error."""
     act.step("accept writes")
     detached = promotion.action == DETACH
-    role_state.change(config, fenced=None, upstream=None, hand_over=None, fence_pending=promotion.pending)
-    sql_role.set_writable(connection)
+    before = role_state.load(config).fenced
+    later = before if before and before.at > promotion.at else None  # people who want no writes here meanwhile
+    role_state.change(config, fenced=later, upstream=None, hand_over=None, fence_pending=promotion.pending)
+    if later:
+        process.log(f"warning: this database stays read-only, as it was fenced at {later.at} ({later.reason})")
+    else:
+        sql_role.set_writable(connection)
     semi_sync.apply(connection, config, semi_sync.PRIMARY)
     act.details["gtid"] = promotion.gtid
     if not detached:
@@ -97,6 +103,8 @@ def finish(config: Config, act: Act, connection: Connection, promotion: Promotio
     networking.open_up(config, act, connection)
     fields: dict[str, object] = {"authority_dropped": True} if detached else {}
     change = Change(promotion.action, promotion.at, promotion.from_address, "", promotion.unfenced)
+    if promotion.hand_over_id:  # while there is a promotion this is a primary's; later it may be a replica again
+        hand_over.end(config, promotion.hand_over_id, hand_over.PROMOTED)
     role_state.change(config, promotion=None, last=change, **fields)
 
 

@@ -22,12 +22,13 @@ from slapos.recipe.erp5.mariadb import (
     role_state,
     sql,
 )
+from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison
 from slapos.recipe.erp5.mariadb.preflight import INFO, REFUSE, WARN, Preflight, Reason
 from slapos.recipe.erp5.mariadb.primary import Primary
-from slapos.recipe.erp5.mariadb.role_state import RoleState
+from slapos.recipe.erp5.mariadb.role_state import Fence, RoleState
 
 FENCE = "it is to become a replica again"
 
@@ -101,7 +102,8 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
         if sql.is_replica(connection) and not demote.follows(connection, primary):
             raise Refused(_IS_REPLICA)
         if not sql.is_replica(connection):
-            fence.fence(config, act, act.by, FENCE)
+            wanted = Fence(act.by, FENCE, times.text(times.now()), urls.without_account(primary))
+            fence.fence(config, act, wanted)
         try:
             demote.become_replica(config, act, connection, primary, own_url.address(config))
         except demote.Diverged as error:

@@ -60,12 +60,12 @@ def decide(state: RoleState, replica: bool, writable: bool, now: datetime) -> Pr
                 "no second one: rejoin that one",
             )
         )
-    elif state.fenced and state.fenced.by not in ("page", "program"):
+    elif state.fenced and state.fenced.new_primary:
         reasons.append(
             Reason(
                 FORCE,
-                f"it was fenced at {state.fenced.at} by {state.fenced.by} ({state.fenced.reason}), which is the "
-                "primary now, expected no second one: rejoin that one",
+                f"it was fenced at {state.fenced.at} ({state.fenced.reason}) for {state.fenced.new_primary} to be the "
+                "primary, expected no second one: look there, and rejoin it if it is",
             )
         )
     if state.fenced is None and writable:

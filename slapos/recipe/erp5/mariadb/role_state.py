@@ -17,11 +17,17 @@ from slapos.recipe.erp5.mariadb.config import Config
 
 @dataclass(frozen=True)
 class Fence:
-    """This database stays read-only, whatever its role: `by` whom, why, since when (times.py)."""
+    """This database stays read-only, whatever its role: `by` whom, why, since when (times.py).
+
+    `new_primary` (a URL without account) is for whom to be the primary, empty when people asked for it; `hand_over` is
+    the public name of the hand-over that put it up, and may take it away.
+    """
 
     by: str
     reason: str
     at: str
+    new_primary: str = ""
+    hand_over: str = ""
 
 
 @dataclass(frozen=True)

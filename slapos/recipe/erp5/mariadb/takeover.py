@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The action takeover: a replica becomes the primary; what it has received is applied first, a live primary fenced."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control.peer_client import Peer, PeerRefused, PeerUnreachable
-from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import drain, gtid, preflight, promote, sql
+from slapos.recipe.erp5.errors import Error, ServerError
+from slapos.recipe.erp5.mariadb import drain, gtid, own_url, preflight, promote, sql
 from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import FORCE, INFO, WARN, Preflight, Reason, Snapshot
 from slapos.recipe.erp5.mariadb.replication_status import Own
 from slapos.recipe.erp5.mariadb.role_state import PendingFence
+from slapos.recipe.erp5.mariadb.status import is_replica
 
 FENCE_TIMEOUT = 15.0
 """Seconds for a primary that answers to refuse writes: it waits itself for statements (sql_role.LOCK_WAIT)."""
@@ -32,15 +34,30 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     own = snapshot.status.own
     assert own
     act.details |= {"lost-transactions": verdict.lost_transactions, "forced": forced and verdict.needs_force}
-    old = _fence_primary(act, snapshot, own, forced)
+    old = _fence_primary(config, act, snapshot, own, forced)
     address, unfenced = own.sources[0].address, not old.fenced
     with (
+        _telling(config, old),
         sql.connect(config.defaults_file, config.socket) as connection,
         drain.drained(config, act, connection, old.gtid, forced) as position,
     ):
         promotion = promote.begin(config, act, address, gtid.text(position), unfenced=unfenced, pending=old.pending)
         promote.promote(config, act, connection, promotion)
     return f"{promote.sentence(config, promotion)}; {old.sentence}"
+
+
+@contextlib.contextmanager
+def _telling(config: Config, old: "OldPrimary") -> Iterator[None]:
+    """Say of an Error from inside that the old primary is fenced already, where it is, and nobody writable."""
+    try:
+        yield
+    except Error as error:
+        if not old.fenced or not is_replica(config):
+            raise
+        raise ServerError(
+            f"{error}; {old.sentence}, so that nobody takes writes: bin/mariadb-resume --force there lets it write"
+            " again"
+        ) from error
 
 
 def check(config: Config, options: dict[str, Any]) -> Preflight:
@@ -143,8 +160,11 @@ class OldPrimary:
     pending: PendingFence | None = None
 
 
-def _fence_primary(act: Act, snapshot: Snapshot, own: Own, forced: bool) -> OldPrimary:
-    """Fence it as far as we may and can. Raises ServerError when it answers and refuses, unless forced."""
+def _fence_primary(config: Config, act: Act, snapshot: Snapshot, own: Own, forced: bool) -> OldPrimary:
+    """Fence it as far as we may and can. Raises ServerError when it answers and refuses, unless forced.
+
+    One whose control page answers lives, whatever its server says: it may be full, and still be written to.
+    """
     address, url = own.sources[0].address, snapshot.control_url
     alive = is_reachable(snapshot)
     if not url:
@@ -156,19 +176,28 @@ def _fence_primary(act: Act, snapshot: Snapshot, own: Own, forced: bool) -> OldP
     pending = PendingFence(address, url, times.text(times.now()))
     try:
         with Peer(url) as peer:
+            peer.ready(GONE_TIMEOUT)
+            alive = True
             reason = f"{act.action} of its replica at GTID {own.facts.position or 'empty'}"
-            asked = {"address": address, "by": "its replica", "reason": reason}
-            answer = peer.call("fence", asked, FENCE_TIMEOUT if alive else GONE_TIMEOUT)
+            asked = {
+                "address": address,
+                "by": "its replica",
+                "new-primary": own_url.primary(config),
+                "reason": reason,
+            }
+            answer = peer.call("fence", asked, FENCE_TIMEOUT)
+            if answer.get("role") != "primary":
+                raise PeerRefused(f"{address} is a replica itself, so that another one is the primary", True)
     except (PeerUnreachable, PeerRefused) as error:
         if alive and not forced:
+            late = ", unless it is fenced a moment later" if isinstance(error, PeerUnreachable) else ""
             raise ServerError(
                 f"the primary at {address} answers and could not be fenced ({error}), expected it to refuse writes: "
-                "this database is a replica still, and the old primary writable; remove the cause, or force it"
+                f"this database is a replica still, and the other one as it was{late}; remove the cause, or force it"
             ) from error
         process.log(f"warning: the old primary at {address} is not fenced: {error}")
         return OldPrimary(
             f"the old primary at {address} is not fenced yet ({error}): that is tried until it succeeds",
             pending=pending,
         )
-    position = str(answer.get("gtid", "")) if alive and own.sources[0].io.running == "Yes" else ""
-    return OldPrimary(f"the old primary at {address} is fenced", fenced=True, gtid=position)
+    return OldPrimary(f"the old primary at {address} is fenced", fenced=True, gtid=str(answer.get("gtid", "")))

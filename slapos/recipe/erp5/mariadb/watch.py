@@ -19,6 +19,7 @@ from slapos.recipe.erp5.mariadb import (
     fence,
     hand_over,
     journal,
+    own_url,
     peer_actions,
     promote,
     role_state,
@@ -58,7 +59,7 @@ def enforce_fence(config: Config) -> None:
         if noted is None or not _is_writable(config):
             return
     with action.running(config, "fence", BY) as act:
-        gtid = fence.fence(config, act, noted.by, noted.reason)
+        gtid = fence.fence(config, act, noted)
         act.sentence = f"a fence that was noted and not put up is: this database refuses writes, at GTID {gtid}"
 
 
@@ -86,8 +87,9 @@ def ask_new_primary(config: Config, noted: HandOver) -> None:
 def fence_old_primary(config: Config, pending: PendingFence) -> None:
     """Fence the one that could not be reached at the takeover; once is enough, as a fence lasts."""
     reason = f"its replica {config.instance} took over at {pending.since}"
+    asked = {"address": pending.address, "by": "its replica", "new-primary": own_url.primary(config), "reason": reason}
     with Peer(pending.control_url) as peer:
-        peer.call("fence", {"address": pending.address, "by": "its replica", "reason": reason}, TIMEOUT)
+        peer.call("fence", asked, TIMEOUT)
     role_state.change(config, fence_pending=None)
     sentence = f"the old primary at {pending.address} is fenced now"
     process.log(sentence)
