@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 
-from slapos.recipe.erp5.mariadb import switchover
+from slapos.recipe.erp5.errors import Refused
+from slapos.recipe.erp5.mariadb import demote, gtid, switchover
+from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.demote import Comparison
 from slapos.recipe.erp5.mariadb.preflight import Snapshot
 from slapos.recipe.erp5.mariadb.replication_status import Own
@@ -15,6 +17,7 @@ from slapos.recipe.erp5.mariadb.switchover import Primary
 from tests.unit.tls.made import NOW
 
 THERE, OWN_URL = "192.0.2.1:20001", "mysql://192.0.2.2:20002"
+NEW_PRIMARY = urls.parse("mysql://user:word@192.0.2.2:20002")
 RUNS = Thread("Yes", 0, "")
 FACTS = Facts("10.11", 2, 0, "0-1-10", "0-1-10", "0-1-10", strict=True, read_only=True, encrypted=False)
 ABOUT = {
@@ -117,11 +120,36 @@ def facts(state: str) -> Facts:
         ("0-1-12", "0-1-10,0-2-15", "0-1-12", "0-1-10", 2),
         ("0-2-20,0-1-25", "0-2-20,0-3-22", "0-1-25", "0-2-20", 5),
         ("0-1-12,3-1-4", "0-1-12", "3-1-4", "0-1-12", 4),
+        ("0-1-50,0-2-100", "0-2-100,0-3-101", "", "0-2-100", 0),
+        ("0-1-50,0-2-103", "0-2-100,0-3-101", "0-2-103", "0-2-100", 3),
     ],
 )
 def test_where_two_histories_parted(ours, theirs, only_here, common, count):
-    from slapos.recipe.erp5.mariadb import gtid
+    parted = gtid.only_in(gtid.parse(ours), gtid.parse(theirs))
+    found = Comparison(facts(ours), facts(theirs), parted)
+    assert (gtid.text(parted), gtid.text(found.common), found.count) == (only_here, common, count)
 
-    missing = gtid.missing(gtid.parse(ours), gtid.parse(theirs))
-    found = Comparison(facts(ours), facts(theirs), missing)
-    assert (gtid.text(missing), gtid.text(found.common), found.count) == (only_here, common, count)
+
+def test_a_replica_that_knows_more_history_than_a_primary_from_a_backup_may_be_promoted():
+    found = facts("0-1-50,0-2-100")
+    assert refusals({"binlog-state": "0-2-100,0-3-101"}, facts=found) == []
+    assert refusals({"binlog-state": "0-2-90,0-3-101"}, facts=found) == [
+        f"this replica has 0-2-100, which {THERE} does not have and could not follow: make this replica anew"
+    ]
+
+
+# ---- the old primary, asked before anything is fenced
+
+
+def test_a_replica_from_a_backup_that_lags_may_become_the_primary():
+    demote.require_replica(NEW_PRIMARY, facts("0-1-50,0-2-100"), facts("0-2-90"))
+
+
+def test_an_old_primary_that_could_not_follow_says_so_before_it_is_fenced():
+    theirs = dataclasses.replace(facts("0-3-101"), binlog_pos="0-3-101")
+    with pytest.raises(Refused) as raised:
+        demote.require_replica(NEW_PRIMARY, facts("0-2-100"), theirs)
+    assert str(raised.value) == (
+        "this primary has GTID 0-2-100, which 192.0.2.2:20002, at GTID 0-3-101, lacks and will not receive, so this one"
+        " could not follow it, expected none: make that replica anew"
+    )

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.mariadb import progress, replication_verdict
+from slapos.recipe.erp5.mariadb import gtid, progress, replication_verdict
 from slapos.recipe.erp5.mariadb.bootstrap_note import Bootstrap
 from slapos.recipe.erp5.mariadb.config import SemiSync
 from slapos.recipe.erp5.mariadb.progress import State
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Seen
 from slapos.recipe.erp5.mariadb.replication_status import Logs, Own, ReplicationStatus, Upstream, Wanted
+from slapos.recipe.erp5.mariadb.role_state import Change, RoleState
 from slapos.recipe.erp5.mariadb.sql_replication import Facts, Source, Thread
 from slapos.recipe.erp5.mariadb.status import BinaryLogs
 
@@ -334,6 +335,33 @@ def test_what_a_chained_primary_has_from_its_own_counts():
     assert summary(status(upstream=upstream))
     begun = dataclasses.replace(BEGUN, gtid="0-3-40")
     assert summary(status(upstream=upstream, begun=begun, facts=facts(binlog_state="0-3-40,0-1-50")))
+
+
+CHANGED = RoleState(last=Change("hand-over", "2026-11-20T00:00:00Z", THERE, "mysql://10.0.0.1:20000"))
+
+
+@pytest.mark.parametrize(
+    "changes, ours, extra",
+    [
+        # An old primary with all of its history follows one that was made from a backup of it.
+        ({"role": CHANGED}, "0-1-50,0-7-100,0-3-101", ""),
+        ({"role": CHANGED}, "0-7-100", ""),
+        ({"role": CHANGED}, "0-1-50,0-7-103", "0-7-103"),
+        ({"role": CHANGED}, "0-1-50,0-7-100,0-9-102", "0-9-102"),
+        ({"role": CHANGED}, "0-1-50,0-7-100,5-7-1", "5-7-1"),
+        # Where sequences may go back.
+        ({"role": CHANGED, "strict": False}, "0-7-100,0-9-12", "0-9-12"),
+        # What has been a replica of this one always has nothing else, wherever that stands.
+        ({}, "0-7-100,0-9-12", "0-9-12"),
+    ],
+)
+def test_history_that_a_primary_from_a_backup_does_not_name_is_not_extra(changes, ours, extra):
+    changes = dict(changes)
+    found = facts(binlog_state=ours, slave_pos="", strict=changes.pop("strict", True))
+    upstream = Upstream(facts=dataclasses.replace(THEIRS, binlog_state="0-7-100,0-3-101"))
+    judged = status(facts=found, upstream=upstream, begun=None, **changes)
+    assert judged.own
+    assert gtid.text(replication_verdict.extra_transactions(judged, judged.own)) == extra
 
 
 def test_strict_mode_and_read_only():

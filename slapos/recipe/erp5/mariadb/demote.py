@@ -37,13 +37,8 @@ class Comparison:
 
     @property
     def common(self) -> tuple[Gtid, ...]:
-        """In each domain the last transaction that both have: the same server wrote it into both."""
-        theirs = {(one.domain, one.server): one.sequence for one in gtid.parse(self.theirs.binlog_state)}
-        both = (
-            Gtid(one.domain, one.server, min(one.sequence, theirs.get((one.domain, one.server), 0)))
-            for one in gtid.parse(self.ours.binlog_state)
-        )
-        return gtid.furthest(one for one in both if one.sequence)
+        """In each domain the last transaction that both have."""
+        return gtid.common(gtid.parse(self.ours.binlog_state), gtid.parse(self.theirs.binlog_state))
 
     @property
     def count(self) -> int:
@@ -92,7 +87,7 @@ def compare(config: Config, connection: Connection, primary: Primary) -> Compari
     here = sql_replication.server_facts(connection)
     if there.server_id == here.server_id:
         raise Refused(f"{primary.address} is this very database: give the URL of another one")
-    only_here = gtid.missing(gtid.parse(here.binlog_state), gtid.parse(there.binlog_state))
+    only_here = gtid.only_in(gtid.parse(here.binlog_state), gtid.parse(there.binlog_state))
     refused = ""
     if not only_here:
         refused = sql_replication.can_follow(_connect(config, primary), here.position)
@@ -110,6 +105,16 @@ def require_same_history(primary: Primary, found: Comparison) -> None:
         raise Refused(
             f"{primary.address} cannot be followed from {found.ours.position or 'its beginning'} ({found.refused}):"
             " make this database anew (option rebuild)"
+        )
+
+
+def require_replica(primary: Primary, ours: Facts, theirs: Facts) -> None:
+    """Before roles are exchanged: raises Refused unless `theirs`, which may lag, will have all that `ours` has."""
+    lacking = gtid.never_reaches(gtid.parse(theirs.binlog_state), gtid.parse(ours.binlog_state))
+    if lacking:
+        raise Refused(
+            f"this primary has GTID {gtid.text(lacking)}, which {primary.address}, at GTID {theirs.position}, lacks and"
+            " will not receive, so this one could not follow it, expected none: make that replica anew"
         )
 
 

@@ -131,7 +131,7 @@ def _require_all_of_ours(act: Act, connection: Connection, primary: Primary, fil
     if theirs.server_id == ours.server_id:
         raise Refused(f"{primary.address} is this very database, expected another one: give the new primary's URL")
     has = (*gtid.parse(theirs.binlog_state), *gtid.parse(theirs.slave_pos))
-    extra = gtid.missing((*gtid.parse(ours.binlog_state), *gtid.parse(ours.slave_pos), *view.received), has)
+    extra = gtid.only_in((*gtid.parse(ours.binlog_state), *gtid.parse(ours.slave_pos), *view.received), has)
     if extra:
         raise Refused(
             f"this replica has transactions that {primary.address} has not (GTID {gtid.text(gtid.furthest(extra))}), "

@@ -69,11 +69,40 @@ def missing(state: Iterable[Gtid], known: Iterable[Gtid]) -> tuple[Gtid, ...]:
 
     Sequences alone do not tell: two servers that wrote after they parted have the same ones for other transactions.
     """
-    reached: dict[tuple[int, int], int] = {}
-    for one in known:
-        key = (one.domain, one.server)
-        reached[key] = max(one.sequence, reached.get(key, 0))
+    reached = _last_of_each(known)
     return tuple(sorted({one for one in state if one.sequence > reached.get((one.domain, one.server), 0)}))
+
+
+def common(state: Iterable[Gtid], other: Iterable[Gtid]) -> tuple[Gtid, ...]:
+    """In each domain the last transaction that two states both have: the same server wrote it into both."""
+    ours, theirs = _last_of_each(state), _last_of_each(other)
+    return furthest(Gtid(*key, min(ours[key], theirs[key])) for key in ours.keys() & theirs.keys())
+
+
+def only_in(state: Iterable[Gtid], other: Iterable[Gtid]) -> tuple[Gtid, ...]:
+    """Those in `state` that came after the histories of both parted: missing(), but what is older than that.
+
+    The state of a server that was made from a backup begins with one GTID per domain, and does not name who wrote
+    before it. Sequences grow within a domain (gtid_strict_mode): all up to a transaction that both have is in both.
+    """
+    state, other = tuple(state), tuple(other)
+    shared = position(common(state, other))
+    return tuple(one for one in missing(state, other) if one.sequence > shared.get(one.domain, 0))
+
+
+def never_reaches(replica: Iterable[Gtid], primary: Iterable[Gtid]) -> tuple[Gtid, ...]:
+    """What `primary` has and its `replica` lacks though it is further: the rest it has yet to receive."""
+    replica = tuple(replica)
+    return tuple(one for one in only_in(primary, replica) if contains(replica, (one,)))
+
+
+def _last_of_each(state: Iterable[Gtid]) -> dict[tuple[int, int], int]:
+    """The highest sequence of each server in each domain."""
+    last: dict[tuple[int, int], int] = {}
+    for one in state:
+        key = (one.domain, one.server)
+        last[key] = max(one.sequence, last.get(key, 0))
+    return last
 
 
 def errant(state: Iterable[Gtid], server: int, known: Iterable[Gtid]) -> tuple[Gtid, ...]:

@@ -93,7 +93,10 @@ def _prepare(config: Config, primary_url: str) -> dict[str, Any]:
     with action.running(config, "prepare-hand-over", BY) as act:
         primary = demote.primary_of(config, primary_url)
         demote.get_certificate(config, act, primary)
+        with sql.connect(config.defaults_file, config.socket) as connection:
+            ours = server_facts(connection)
         theirs = demote.ask(config, primary)
+        demote.require_replica(primary, ours, theirs)
         act.sentence = f"this primary could follow {primary.address}"
         return {"position": theirs.position}
 

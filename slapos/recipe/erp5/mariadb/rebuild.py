@@ -34,6 +34,11 @@ def growing(config: Config) -> Path:
     return config.data_directory.with_name(config.data_directory.name + ".rejoin")
 
 
+def _unfinished(config: Config) -> Path:
+    """A file beside it, until it is complete; from then on swap.MARK in it tells it from the old one."""
+    return growing(config).with_name(growing(config).name + ".unfinished")
+
+
 def source(config: Config, primary: Primary, bootstrap_url: str) -> Upstream:
     """Where it comes from: `bootstrap_url`, or the one from before. Raises Refused, ConfigurationError.
 
@@ -53,8 +58,9 @@ def source(config: Config, primary: Primary, bootstrap_url: str) -> Upstream:
 def rebuild(config: Config, act: Act, primary: Primary, upstream: Upstream) -> Path:
     """Make it anew; returns where the old one lies now. Raises Error, OSError: the old one is then in its place."""
     role_state.change(config, upstream=upstream)
+    settle(config, act)
     folder = growing(config)
-    bootstrap.discard(folder)
+    _unfinished(config).touch(mode=0o600)
     wanted = replica.effective(config)
     os.umask(0o077)
     try:
@@ -62,9 +68,10 @@ def rebuild(config: Config, act: Act, primary: Primary, upstream: Upstream) -> P
         bootstrap.make(wanted, folder, Progress(config.bootstrap_state), Real())
         create.create(wanted, folder)
         (folder / swap.MARK).touch(mode=0o600)
+        _unfinished(config).unlink()
         process.sync_filesystem(folder)
     except BaseException:
-        bootstrap.discard(folder)
+        _discard(config)
         raise
     return _exchange(config, act, primary, upstream, folder)
 
@@ -94,16 +101,22 @@ def put_aside(config: Config) -> Path:
 
 
 def settle(config: Config, act: Act) -> None:
-    """Deal with what a killed run has left: unfinished, it goes; put in place, the old one is kept."""
+    """Deal with what a killed run has left: what is known as new goes, anything else is the old one, and is kept."""
     left = growing(config)
-    if not left.exists():
-        return
-    if (config.data_directory / swap.MARK).exists():
-        process.log(f"step: keep the database that was replaced as {put_aside(config)}")
-        (config.data_directory / swap.MARK).unlink()
+    if _unfinished(config).exists() or (left / swap.MARK).exists() or not (left / "ibdata1").exists():
+        if left.exists():
+            act.step(f"remove {left}, which was left unfinished")
+        _discard(config)
     else:
-        act.step(f"remove {left}, which was left unfinished")
-        bootstrap.discard(left)
+        process.log(f"step: keep the database that was replaced as {put_aside(config)}")
+    (config.data_directory / swap.MARK).unlink(missing_ok=True)
+
+
+def _discard(config: Config) -> None:
+    """Remove the new database; killed meanwhile, what remains of it is still known as unfinished."""
+    _unfinished(config).touch(mode=0o600)
+    bootstrap.discard(growing(config))
+    _unfinished(config).unlink()
 
 
 @contextlib.contextmanager

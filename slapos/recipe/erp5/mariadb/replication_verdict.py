@@ -196,7 +196,10 @@ def extra_transactions(status: ReplicationStatus, own: Own) -> tuple[gtid.Gtid, 
         # What it began with is the primary's history, but where that is ahead: MariaDB lets a replica follow that has
         # a domain which its primary never had.
         known = [one for one in begun or () if gtid.contains(theirs, (one,))]
-        extra = gtid.missing((*ours, *gtid.parse(own.facts.slave_pos)), (*theirs, *known))
+        # All that a replica has since it began is from one primary, until a role changes. Without strict mode sequences
+        # may go back, so that what is older than something in common can be extra, too.
+        compared = gtid.only_in if status.role.last and own.facts.strict else gtid.missing
+        extra = compared((*ours, *gtid.parse(own.facts.slave_pos)), (*theirs, *known))
     elif begun is not None and status.role.last is None:
         # Nobody to compare with: what our own server id has added is not the primary's.
         extra = gtid.errant(ours, own.facts.server_id, begun)

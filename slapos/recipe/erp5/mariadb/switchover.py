@@ -120,7 +120,7 @@ def _there(snapshot: Snapshot, primary: Primary, own: str) -> list[Reason]:
         reasons.append(Reason(REFUSE, f"{source.address} is a replica itself: switch over with its primary first"))
     elif about["fenced"] and about["hand-over"] != own:
         reasons.append(Reason(REFUSE, f"{source.address} is fenced ({about['fenced']}): resume it first, or take over"))
-    ahead = gtid.missing(gtid.parse(own_state.facts.binlog_state), gtid.parse(about["binlog-state"]))
+    ahead = gtid.only_in(gtid.parse(own_state.facts.binlog_state), gtid.parse(about["binlog-state"]))
     if ahead:
         sentence = f"this replica has {gtid.text(ahead)}, which {source.address} does not have and could not follow"
         reasons.append(Reason(REFUSE, f"{sentence}: make this replica anew"))
