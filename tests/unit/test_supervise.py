@@ -2,6 +2,8 @@
 """What the supervisor decides, without any process; tests/service/test_supervisor.py has the rest."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -74,6 +76,58 @@ def test_a_restart_leaves_stopped_what_was_stopped(tmp_path):
     assert (new.goal, new.pending) == ("stop", ["a", "b"])
     new._request("start c")
     assert (new.goal, new.pending) == ("run", ["a", "b", "c"])
+
+
+def ended() -> int:
+    with subprocess.Popen(["/bin/true"]) as process:
+        return process.pid
+
+
+def test_who_has_ended_already_stops_nothing(tmp_path, capfd):
+    new, pid = made(tmp_path), ended()
+    new._request(f"stop a {pid}")
+    assert (new.goal, new.holder, new.pending) == ("run", None, [])
+    assert f"supervisor of x: stop by process {pid}, which has ended already, was ignored" in capfd.readouterr().err
+    new._request(f"stop b {os.getpid()}")
+    assert (new.goal, new.holder, new.pending) == ("stop", (os.getpid(), supervise.began(os.getpid())), ["b"])
+    new._request("stop c")
+    assert (new.goal, new.holder) == ("stop", None)
+
+
+@pytest.fixture
+def orphan():
+    with subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def left_behind(folder, pid: int, when: str) -> Supervisor:
+    """A supervisor that begins after one that was killed while its command ran."""
+    content = {"ends": [], "child-pid": pid, "child-began": when}
+    (folder / "x.supervisor.json").write_text(json.dumps(content))
+    return made(folder)
+
+
+def test_what_a_killed_supervisor_left_is_killed_once_patience_ends(tmp_path, orphan, capfd):
+    old = made(tmp_path)
+    old.child = orphan.pid
+    old._change("running")
+    new = made(tmp_path)
+    new._look_at_orphan(new.orphan_until - 1)
+    assert orphan.poll() is None
+    new.child = 1  # nothing to wait for but that
+    assert 0 < new._timeout() <= supervise.PATIENCE
+    new._look_at_orphan(new.orphan_until)
+    assert orphan.wait(30) == -supervise.signal.SIGKILL
+    assert f"process {orphan.pid} of an earlier supervisor still runs after 50 s: SIGKILL" in capfd.readouterr().err
+    assert new._timeout() is None
+
+
+@pytest.mark.parametrize("when", ["", "1"])
+def test_another_process_of_the_same_number_is_left_alone(tmp_path, orphan, when):
+    new = left_behind(tmp_path, orphan.pid, when)
+    new._look_at_orphan(new.orphan_until)
+    assert (orphan.poll(), new.orphan) == (None, None)
 
 
 def test_after_a_signal_no_request_counts(tmp_path):

@@ -144,9 +144,9 @@ class Supervisor:
         self.state_path = os.path.join(run, f"{name}.supervisor.json")
         self.goal, self.state, self.since, self.next_start = "run", "waiting", moment(), ""
         self.child, self.started, self.start_at = 0, 0.0, time.monotonic()
-        self.asked, self.kill_at = False, 0.0
+        self.asked, self.kill_at, self.orphan_until = False, 0.0, time.monotonic() + PATIENCE
         self.ended = 0.0  # when the child has ended, while others of its group have not
-        self.failures, self.ends = 0, self._earlier_ends()
+        self.failures, self.ends, self.orphan = 0, *self._earlier()
         # (pid, when that began): who has stopped it, until it starts it again or ends
         self.holder: tuple[int, bytes | None] | None = None
         self.pending: list[str] = []
@@ -154,12 +154,15 @@ class Supervisor:
         self.received: list[int] = []
         self.buffer = b""
 
-    def _earlier_ends(self) -> list[dict]:
+    def _earlier(self) -> tuple[list[dict], tuple[int, bytes] | None]:
+        """From an earlier supervisor: the ends that it noted, and its command (pid, when that began) if one ran."""
         try:
             with open(self.state_path, encoding="utf-8") as file:
-                return list(json.load(file)["ends"])[-KEPT:]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+                state = json.load(file)
+            orphan = (state["child-pid"], state["child-began"].encode()) if state.get("child-began") else None
+            return list(state["ends"])[-KEPT:], orphan
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [], None
 
     def listen(self) -> bool:
         """Make the FIFO, or take the one that is there; False when another supervisor has it."""
@@ -183,6 +186,7 @@ class Supervisor:
             self._take_signals()
             now = time.monotonic()
             self._look_at_child(now)
+            self._look_at_orphan(now)
             self._look_at_holder()
             if not self.child:
                 if self.goal == "end":
@@ -229,11 +233,15 @@ class Supervisor:
             log(self.name, f"a request that is none of {', '.join(COMMANDS)} was ignored")
             return
         command, identifier, pid = request
+        holder = (pid, began(pid)) if pid else None
+        if command == "stop" and holder and not holder[1]:  # nobody would ever start it again
+            log(self.name, f"{command} by process {pid}, which has ended already, was ignored")
+            return
         log(self.name, f"{command}, as asked")
         if identifier:
             self.pending.append(identifier)
         if command == "stop":
-            self._ask("stop", (pid, began(pid)) if pid else None)
+            self._ask("stop", holder)
         elif command == "start" or self.goal == "run":  # what somebody has stopped stays so at a restart
             if command == "restart":
                 self._end_child()
@@ -245,6 +253,16 @@ class Supervisor:
             log(self.name, f"process {self.holder[0]} stopped it and has ended without starting it again: start")
             self._ask("run")
             self.start_at = time.monotonic()
+
+    def _look_at_orphan(self, now: float) -> None:
+        """Kill what a killed supervisor has left, which hangs and has what the command needs, such as a lock."""
+        if self.orphan and now >= self.orphan_until:
+            pid, when = self.orphan
+            if began(pid) == when:
+                log(self.name, f"process {pid} of an earlier supervisor still runs after {PATIENCE} s: SIGKILL")
+                with contextlib.suppress(OSError):
+                    os.killpg(pid, signal.SIGKILL)
+            self.orphan = None
 
     def _answer(self) -> None:
         settled = self.state == "stopped" if self.goal == "stop" else bool(self.child) and not self.asked
@@ -305,6 +323,7 @@ class Supervisor:
         state = {
             "pid": os.getpid(),
             "child-pid": self.child,
+            "child-began": ((began(self.child) if self.child else None) or b"").decode(),
             "state": self.state,
             "since": self.since,
             "next-start": self.next_start,
@@ -345,9 +364,9 @@ class Supervisor:
             return max(self.kill_at - now, 0.02)
         if self.holder:
             return 1
-        if not self.child and self.goal == "run":
-            return max(self.start_at - now, 0)
-        return None
+        moments = [self.start_at] if not self.child and self.goal == "run" else []
+        moments += [self.orphan_until] if self.orphan else []
+        return max(min(moments) - now, 0) if moments else None
 
 
 def main(arguments: list[str]) -> int:

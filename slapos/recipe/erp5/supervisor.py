@@ -46,7 +46,8 @@ class Ended:
 class Supervised:
     """How a service stands: `state` is RUNNING, WAITING (for `next_start`, after a failure) or STOPPED, `since` then.
 
-    `child_pid` is the command's process, 0 for none; `ends` the last 20; `answered` the requests that were carried out.
+    `child_pid` is the command's process, 0 for none, `child_began` when that was (supervise.began); `ends` the last 20;
+    `answered` the requests that were carried out.
     """
 
     pid: int
@@ -56,6 +57,7 @@ class Supervised:
     next_start: str
     ends: tuple[Ended, ...]
     answered: tuple[str, ...]
+    child_began: str = ""
 
 
 def status(service: Service) -> Supervised | None:

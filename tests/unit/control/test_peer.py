@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What another instance may ask for: only with proof of our token, once, and no more than a few wrong ones."""
+"""What another instance may ask for: only with proof of our token, once, and few wrong ones are told why."""
 
 import json
 import re
@@ -147,13 +147,18 @@ def test_an_unknown_action_is_refused(endpoint):
     assert endpoint.answer("drop", body) == (404, {"error": "there is no such action for other instances"})
 
 
-def test_many_wrong_proofs_shut_out_their_address_alone(endpoint, world):
+def test_many_wrong_proofs_shut_out_wrong_ones_of_their_address_alone(endpoint, world, capsys):
+    def wrong(address):
+        return endpoint.answer("fence", request(endpoint, "fence", FENCE, OTHER), address)
+
     for _ in range(peer.WRONG):
-        assert endpoint.answer("fence", request(endpoint, "fence", FENCE, OTHER), "192.0.2.1")[0] == 403
+        assert wrong("192.0.2.1") == (403, {"error": NO_PROOF})
     too_many = {"error": "too many requests with a wrong token came from there: wait 60 s"}
-    assert endpoint.answer("fence", request(endpoint, "fence", FENCE), "192.0.2.1") == (429, too_many)
+    assert [wrong("192.0.2.1") for _ in range(3)] == [(429, too_many)] * 3
+    assert capsys.readouterr().err.count("refused: fence") == peer.WRONG
+    assert wrong("192.0.2.2")[0] == 403
     assert world.done == []
-    assert endpoint.answer("fence", request(endpoint, "fence", FENCE), "192.0.2.2")[0] == 200
+    assert endpoint.answer("fence", request(endpoint, "fence", FENCE), "192.0.2.1")[0] == 200
 
 
 def test_wrong_proofs_are_forgotten():

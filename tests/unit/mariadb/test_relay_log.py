@@ -158,3 +158,72 @@ def test_it_goes_once_the_database_has_it(config):
     assert kept(config) == "0-1-1 0-1-2"
     relay.forget_applied(config, "0-1-2")
     assert not list(config.data_directory.glob("slapos.relay.*"))
+
+
+# ---- at a takeover
+
+
+class Server:
+    """Stands in for the server: it executes up to `reaches`, and then `fails`."""
+
+    def __init__(self, monkeypatch, reaches: str, fails: BaseException | None = None) -> None:
+        self.position, self.slave_position, self.reaches, self.fails = "0-1-1", "0-1-1", reaches, fails
+        self.gone = False
+        monkeypatch.setattr(relay, "_execute", self.execute)
+        monkeypatch.setattr(relay.sql_replication, "server_facts", self.facts)
+        monkeypatch.setattr(relay.sql_role, "set_slave_position", self.set_position)
+
+    def execute(self, config, path):
+        self.position = self.reaches
+        if self.fails:
+            raise self.fails
+
+    def facts(self, connection):
+        if self.gone:
+            raise ServerError("the server does not answer")
+        return self
+
+    def set_position(self, connection, position):
+        self.slave_position = position
+
+
+def apply(config) -> None:
+    config.path("tmp").mkdir()
+    received(config, rows(2), rows(3))
+    relay.keep(config)
+    relay.apply(config, None, relay.missing(config, "0-1-1"))
+
+
+def test_after_all_is_applied_the_replica_goes_on_behind_that(config, monkeypatch):
+    server = Server(monkeypatch, "0-1-3")
+    apply(config)
+    assert server.slave_position == "0-1-3"
+
+
+@pytest.mark.parametrize("error", [ServerError("mariadb ended with status 1"), SystemExit(143)])
+def test_applied_half_way_it_goes_on_behind_what_was_executed(config, monkeypatch, error):
+    server = Server(monkeypatch, "0-1-2", error)
+    with pytest.raises(type(error)) as raised:
+        apply(config)
+    assert raised.value is error
+    assert server.slave_position == "0-1-2"
+
+
+def test_applied_in_part_without_an_error_is_one(config, monkeypatch):
+    server = Server(monkeypatch, "0-1-2")
+    with pytest.raises(ServerError) as raised:
+        apply(config)
+    assert str(raised.value) == (
+        "the received transactions that were kept could be applied up to GTID 0-1-2 only, expected 0-1-3: read "
+        "var/log/mariadb-error.log"
+    )
+    assert server.slave_position == "0-1-2"
+
+
+def test_a_server_that_is_gone_hides_no_error(config, monkeypatch):
+    error = ServerError("mariadb ended with status 1")
+    server = Server(monkeypatch, "0-1-2", error)
+    server.gone = True
+    with pytest.raises(ServerError) as raised:
+        apply(config)
+    assert (raised.value, server.slave_position) == (error, "0-1-1")

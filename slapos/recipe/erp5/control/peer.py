@@ -43,7 +43,7 @@ BY_ITS_OWN_SECRET = "hand-over-state"
 LONGEST = 4 << 10
 """Characters of a parameter."""
 WRONG, PERIOD = 10, 60.0
-"""So many wrong proofs within so many seconds, and no more requests of that address are looked at."""
+"""So many wrong proofs of an address within so many seconds, and more of them are neither logged nor explained."""
 ADDRESSES = 1024
 """How many addresses are remembered for that."""
 _HEX = re.compile("[0-9a-f]{64}")
@@ -90,14 +90,15 @@ class PeerEndpoint:
         if name not in NAMES:
             raise Refused(404, "there is no such action for other instances")
         fields = _fields(name, body)
-        if self._wrong.too_many(address):
-            raise Refused(429, f"too many requests with a wrong token came from there: wait {PERIOD:g} s")
         if not self._challenges.is_open(fields["challenge"]):
             raise Refused(403, "the challenge is not one of this instance's, was used, or is older than 5 minutes")
         parameters = fields["parameters"]
         secret = self._secret_of(config, parameters["id"]) if name == BY_ITS_OWN_SECRET else token.load(config)
         expected = peer_proof.request(secret, fields["challenge"], fields["nonce"], name, parameters)
         if not secret or not peer_proof.equal(expected, fields["mac"]):
+            # Looked at for wrong ones alone: whoever else is behind that address may have the right token.
+            if self._wrong.too_many(address):
+                raise Refused(429, f"too many requests with a wrong token came from there: wait {PERIOD:g} s")
             self._wrong.count(address)
             process.log(f"refused: {name} asked for by another instance without proof of this one's token")
             raise Refused(

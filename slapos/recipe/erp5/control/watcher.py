@@ -3,6 +3,9 @@
 
 import importlib
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
@@ -15,15 +18,26 @@ PERIOD, LONGEST = 2.0, 60.0
 """Seconds between two looks; after failures each pause is twice as long as the one before, up to LONGEST."""
 PAUSE = 10.0
 """Seconds before the first new attempt after a failure."""
+STEADY = frozenset({"fence-old-primary"})
+"""Steps that are tried every PAUSE all the time: two primaries may be at work until it is done."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step's last one: what was said, how long to wait, and until when."""
+
+    sentence: str
+    pause: float
+    until: float
 
 
 class Watcher:
     """Looks every PERIOD from start() to stop(); most looks read one small file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._ending = path, threading.Event()
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self._clock, self._ending = path, clock, threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-        self._pause, self._said = PAUSE, ""
+        self._failures: dict[str, Failure] = {}
 
     def start(self) -> None:
         """Begin."""
@@ -34,28 +48,41 @@ class Watcher:
         self._ending.set()
 
     def _run(self) -> None:
-        while not self._ending.wait(self.look()):
-            pass
+        self.look()
+        while not self._ending.wait(PERIOD):
+            self.look()
 
-    def look(self) -> float:
-        """Look once; returns the seconds until the next look. Raises nothing."""
+    def look(self) -> None:
+        """Look once. Raises nothing."""
+        self._attempt("look", self._look)
+
+    def _look(self) -> None:
+        config = configuration.load(self.path)
+        if _is_open(config):
+            importlib.import_module("slapos.recipe.erp5.mariadb.watch").look(config, times.now(), self._attempt)
+        else:
+            self._failures.clear()
+
+    def _attempt(self, name: str, step: Callable[[], None]) -> None:
+        """Do a step, unless it failed a short while ago; one that finds another action at work has its turn soon."""
+        before = self._failures.get(name)
+        if before and self._clock() < before.until:
+            return
         try:
-            config = configuration.load(self.path)
-            if _is_open(config):
-                importlib.import_module("slapos.recipe.erp5.mariadb.watch").look(config, times.now())
+            step()
         except Busy:
-            return PERIOD
+            return
         except Exception as error:
-            return self._failed(process.describe(error))
-        self._pause, self._said = PAUSE, ""
-        return PERIOD
+            self._failures[name] = self._failed(name, before, process.describe(error))
+        else:
+            self._failures.pop(name, None)
 
-    def _failed(self, sentence: str) -> float:
-        pause, self._pause = self._pause, min(2 * self._pause, LONGEST)
-        if sentence != self._said:
-            process.log(f"error: {sentence}; it is tried again, every {LONGEST:g} s at last")
-        self._said = sentence
-        return pause
+    def _failed(self, name: str, before: Failure | None, sentence: str) -> Failure:
+        longest = PAUSE if name in STEADY else LONGEST
+        pause = min(2 * before.pause, longest) if before else PAUSE
+        if before is None or sentence != before.sentence:
+            process.log(f"error: {sentence}; it is tried again, every {longest:g} s at last")
+        return Failure(sentence, pause, self._clock() + pause)
 
 
 def _is_open(config: Config) -> bool:

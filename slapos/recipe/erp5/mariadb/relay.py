@@ -129,7 +129,8 @@ def missing(config: Config, position: str) -> tuple[Group, ...]:
 def apply(config: Config, connection: Connection, found: tuple[Group, ...]) -> None:
     """Execute kept transactions with their own GTIDs on a replica of which neither thread runs. Raises Error, OSError.
 
-    Killed in the middle, the next call goes on behind what the binary log has.
+    Killed in the middle, the next call goes on behind what the binary log has. Wherever it ends, the replica's position
+    is behind what was executed, or a primary that comes back would send that again.
     """
     if not found:
         return
@@ -137,15 +138,26 @@ def apply(config: Config, connection: Connection, found: tuple[Group, ...]) -> N
         path = Path(folder, "relay")
         with path.open("wb") as file:
             relay_log.copy(found, file)
-        _execute(config, path)
-    facts = sql_replication.server_facts(connection)
+        try:
+            _execute(config, path)
+        except BaseException:
+            with contextlib.suppress(ServerError):
+                _go_on_behind(connection)
+            raise
+    position = _go_on_behind(connection)
     wanted = gtid.furthest(group.gtid for group in found)
-    if not gtid.contains(gtid.parse(facts.position), wanted):
+    if not gtid.contains(gtid.parse(position), wanted):
         raise ServerError(
-            f"the received transactions that were kept could be applied up to GTID {facts.position} only, expected "
+            f"the received transactions that were kept could be applied up to GTID {position} only, expected "
             f"{gtid.text(wanted)}: read var/log/mariadb-error.log"
         )
-    sql_role.set_slave_position(connection, facts.position)
+
+
+def _go_on_behind(connection: Connection) -> str:
+    """Set the replica's position to what the database really has; returns it."""
+    position = sql_replication.server_facts(connection).position
+    sql_role.set_slave_position(connection, position)
+    return position
 
 
 def _execute(config: Config, path: Path) -> None:

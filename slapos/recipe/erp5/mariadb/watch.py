@@ -3,11 +3,12 @@
 
 - An old primary that handed over, and was not told how that ended, asks the new one (ask_new_primary).
 - A new primary fences the old one as soon as that answers (fence_old_primary).
-- A switchover that was killed before its point of no return is cancelled (hand_over.settle).
+- A switchover that was killed before its point of no return is cancelled (settle).
 - A promotion that was killed behind it is completed (complete_promotion).
 - A fence that was noted, and not put up before its program was killed, is put up (enforce_fence).
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import process, times
@@ -28,32 +29,38 @@ from slapos.recipe.erp5.mariadb import (
 )
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.journal import Entry
-from slapos.recipe.erp5.mariadb.role_state import HandOver, PendingFence
 
 BY = "mariadb-control"
 SILENCE = timedelta(seconds=15)
 """How long an old primary waits to be told how a hand-over ended, before it asks."""
 TIMEOUT = 10.0
+FENCE_OLD_PRIMARY = "fence-old-primary"
+
+Attempt = Callable[[str, Callable[[], None]], None]
+"""Does the step of that name, or leaves it for later. Raises nothing, so that each step has its turn."""
 
 
-def look(config: Config, now: datetime) -> None:
-    """Do what is to be done now. Raises Error, OSError: to be tried again."""
-    state = role_state.load(config)
-    if state.promotion and state.promotion.hand_over_id:
+def look(config: Config, now: datetime, attempt: Attempt) -> None:
+    """Let `attempt` do what is to be done now; each step raises Error, OSError: to be tried again."""
+    attempt("settle-hand-over", lambda: settle(config))
+    attempt("complete-promotion", lambda: complete_promotion(config))
+    attempt("enforce-fence", lambda: enforce_fence(config))
+    attempt(FENCE_OLD_PRIMARY, lambda: fence_old_primary(config))
+    attempt("ask-new-primary", lambda: ask_new_primary(config, now))
+
+
+def settle(config: Config) -> None:
+    """Decide what a killed switchover left open."""
+    promotion = role_state.load(config).promotion
+    if promotion and promotion.hand_over_id:
         with action.place(config, "hand-over"):  # not while the switchover itself is at work
             hand_over.settle(config)
-    if promote.is_unfinished(config):
-        complete_promotion(config)
-    if state.fenced:
-        enforce_fence(config)
-    if state.fence_pending:
-        fence_old_primary(config, state.fence_pending)
-    if state.hand_over and now - times.parse(state.hand_over.at) >= SILENCE:
-        ask_new_primary(config, state.hand_over)
 
 
 def enforce_fence(config: Config) -> None:
     """See that a server which is fenced is read-only now; one that does not run is so from its start on."""
+    if role_state.load(config).fenced is None:
+        return
     with action.place(config, "fence"):
         noted = role_state.load(config).fenced
         if noted is None or not _is_writable(config):
@@ -71,8 +78,11 @@ def _is_writable(config: Config) -> bool:
         return False
 
 
-def ask_new_primary(config: Config, noted: HandOver) -> None:
+def ask_new_primary(config: Config, now: datetime) -> None:
     """Follow it when it was promoted, accept writes again when it was not, wait while it does not say."""
+    noted = role_state.load(config).hand_over
+    if noted is None or now - times.parse(noted.at) < SILENCE:
+        return
     with Peer(f"{noted.to_control}/#{noted.id}") as peer:
         answer = peer.call("hand-over-state", {"id": peer_proof.public_name(noted.id)}, TIMEOUT)["state"]
     process.log(f"step: the hand-over to {noted.to_primary_url}, as asked there, is {answer}")
@@ -84,8 +94,18 @@ def ask_new_primary(config: Config, noted: HandOver) -> None:
             act.sentence = peer_actions.cancelled(config, act)
 
 
-def fence_old_primary(config: Config, pending: PendingFence) -> None:
-    """Fence the one that could not be reached at the takeover; once is enough, as a fence lasts."""
+def fence_old_primary(config: Config) -> None:
+    """Fence the one that could not be reached at the takeover; once is enough, as a fence lasts.
+
+    Only a primary may claim that: not one that is fenced itself, and a replica has nothing to claim any more.
+    """
+    state = role_state.load(config)
+    pending = state.fence_pending
+    if pending is None or state.fenced:
+        return
+    if status.is_replica(config):
+        _claim_nothing(config)
+        return
     reason = f"its replica {config.instance} took over at {pending.since}"
     asked = {"address": pending.address, "by": "its replica", "new-primary": own_url.primary(config), "reason": reason}
     with Peer(pending.control_url) as peer:
@@ -93,13 +113,19 @@ def fence_old_primary(config: Config, pending: PendingFence) -> None:
     role_state.change(config, fence_pending=None)
     sentence = f"the old primary at {pending.address} is fenced now"
     process.log(sentence)
-    journal.append(config, Entry(times.text(times.now()), "fence-old-primary", BY, "done", sentence))
+    journal.append(config, Entry(times.text(times.now()), FENCE_OLD_PRIMARY, BY, "done", sentence))
+
+
+def _claim_nothing(config: Config) -> None:
+    with action.place(config, "fence"):  # not while a takeover makes a primary of it, and notes another one
+        if status.is_replica(config):
+            role_state.change(config, fence_pending=None)
 
 
 def complete_promotion(config: Config) -> None:
     """Go on behind the point of no return."""
     promotion = role_state.load(config).promotion
-    if promotion is None:
+    if promotion is None or not promote.is_unfinished(config):
         return
     with action.running(config, promotion.action, BY) as act:
         act.sentence = promote.complete(config, act)
