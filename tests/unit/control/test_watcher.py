@@ -9,7 +9,7 @@ import pytest
 from slapos.recipe.erp5.control import watcher
 from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import Busy, ServerError
-from slapos.recipe.erp5.mariadb import action, role_state
+from slapos.recipe.erp5.mariadb import action, own_url, role_state
 from slapos.recipe.erp5.mariadb import watch as real
 from slapos.recipe.erp5.mariadb.role_state import Fence, HandOver, PendingFence
 from tests.unit.mariadb import partition
@@ -174,9 +174,8 @@ def test_a_new_primary_fences_the_old_one_once(config, primary):
     for _ in range(2):
         real.fence_old_primary(config)
     reason = f"its replica {config.instance} took over at 2026-11-25T00:00:00Z"
-    assert primary.calls == [
-        ("fence", {"address": "192.0.2.2:20000", "by": "its replica", "reason": reason}, real.TIMEOUT)
-    ]
+    asked = {"address": "192.0.2.2:20000", "by": "its replica", "new-primary": own_url.primary(config), "reason": reason}
+    assert primary.calls == [("fence", asked, real.TIMEOUT)]
     assert role_state.load(config).fence_pending is None
 
 
