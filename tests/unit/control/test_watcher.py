@@ -174,7 +174,8 @@ def test_a_new_primary_fences_the_old_one_once(config, primary):
     for _ in range(2):
         real.fence_old_primary(config)
     reason = f"its replica {config.instance} took over at 2026-11-25T00:00:00Z"
-    asked = {"address": "192.0.2.2:20000", "by": "its replica", "new-primary": own_url.primary(config), "reason": reason}
+    asked = {"address": "192.0.2.2:20000", "by": "its replica", "reason": reason}
+    asked["new-primary"] = own_url.primary(config)
     assert primary.calls == [("fence", asked, real.TIMEOUT)]
     assert role_state.load(config).fence_pending is None
 
