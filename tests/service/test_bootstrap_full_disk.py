@@ -17,7 +17,6 @@ import pytest
 
 from slapos.recipe.erp5.mariadb import bootstrap_note
 from tests.service import servers
-from tests.service.authority import Authority
 from tests.service.replication_fixtures import replica_service_by_install, services
 from tests.service.servers import wait_for
 from tests.service.test_bootstrap_live import Source, backup, fingerprint, installing, state
@@ -47,7 +46,6 @@ def source() -> Iterator[Source]:
     """A primary with a table of 24 MB, of which there are live copies and a dump."""
     folder = Path(tempfile.mkdtemp(prefix="e5-", dir="/tmp"))
     config = servers.make_config(folder, backup=backup(0))
-    Authority().install(config.tls, "127.0.0.1")
     with servers.running(config) as service:
         servers.query(config, "CREATE TABLE erp5.t (a INT AUTO_INCREMENT PRIMARY KEY, b BLOB)")
         servers.query(config, "INSERT INTO erp5.t (b) SELECT RANDOM_BYTES(1000) FROM erp5.seq_1_to_24000")
@@ -56,7 +54,7 @@ def source() -> Iterator[Source]:
         subprocess.run(command, check=True, timeout=servers.PATIENCE)
         source = Source(service)
         try:
-            source.offer()
+            source.start()
             yield source
         finally:
             source.end()

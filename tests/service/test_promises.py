@@ -310,7 +310,8 @@ def test_a_network_that_is_off_though_nobody_asked_for_it(new_partition, empty_d
     mine.start_server(empty_data, "--skip-networking")
     assert Node(mine, master, "mariadb_server").red("mariadb_server") == (
         f"the server on {mine.config.socket} has its network off, expected it to listen on 127.0.0.1:{mine.port}: "
-        "restart the service, as this is read at its start alone"
+        "mariadb-control restarts the service for that within two minutes; if it does not, write restart into "
+        f"{mine.config.path('var', 'run', 'mariadb.supervise')}"
     )
 
 

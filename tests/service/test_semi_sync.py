@@ -115,6 +115,7 @@ def test_a_replica_that_does_not_acknowledge_is_told(pair):
     ask(pair.replica, enable=False)
     semi_sync.follow(pair.replica.config)
     ask(pair.replica)
+    servers.wait_for(lambda: pair.source().io.running == "Yes", "the thread that receives, which was restarted")
     assert judge(pair.replica.config).sentences == (
         "the replica does not acknowledge what it receives (rpl_semi_sync_slave_enabled is OFF), expected it to, as "
         f"semi-sync.enable is true: {semi_sync.KEPT}",
