@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from slapos.recipe.erp5.mariadb import role_state
+from slapos.recipe.erp5.mariadb import action, role_state
 from slapos.recipe.erp5.mariadb.role_state import Fence
 from tests.service.role_fixtures import Instance, Writer, ended, instances
 from tests.service.servers import wait_for
@@ -91,6 +91,7 @@ def test_a_fence_that_people_put_up_meanwhile_outlives_the_hand_over(roles):
     primary.acted("fence")
     replica.start_control()
     wait_for(lambda: primary.state.hand_over is None, "the answer that it was cancelled")
+    wait_for(lambda: action.current(primary.config) is None, "the end of what mariadb-control does about it")
     assert primary.role() == (False, False)
     primary.acted("resume", force=True)
     wait_for(lambda: primary.is_primary() and replica.follows(primary), "both as before")
