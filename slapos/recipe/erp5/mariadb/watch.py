@@ -59,13 +59,13 @@ def settle(config: Config) -> None:
 
 def enforce_fence(config: Config) -> None:
     """See that a server which is fenced is read-only now; one that does not run is so from its start on."""
-    if role_state.load(config).fenced is None:
-        return
-    with action.place(config, "fence"):
-        noted = role_state.load(config).fenced
-        if noted is None or not _is_writable(config):
-            return
+    if role_state.load(config).fenced is None or not _is_writable(config):
+        return  # without the place of actions, which others want to have at once
     with action.running(config, "fence", BY) as act:
+        noted = role_state.load(config).fenced
+        if noted is None:
+            act.sentence = "the fence was taken away meanwhile"
+            return
         gtid = fence.fence(config, act, noted)
         act.sentence = f"a fence that was noted and not put up is: this database refuses writes, at GTID {gtid}"
 
