@@ -15,6 +15,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+PATIENCE = 60
+
 
 def kill(victim: str) -> None:
     """SIGKILL, and wait until nobody runs any more."""
@@ -22,7 +24,9 @@ def kill(victim: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     pid = int(Path(victim).read_text())
     os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
     while os.path.exists(f"/proc/{pid}") and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline, f"process {pid} did not end within {PATIENCE} s of SIGKILL"
         time.sleep(0.005)
 
 

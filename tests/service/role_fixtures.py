@@ -20,6 +20,7 @@ from typing import Any
 
 import jinja2
 import pymysql
+import pytest
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5.errors import ServerError
@@ -302,7 +303,7 @@ class Writer:
         while not self._ending.is_set():
             for instance in self.instances:
                 self._write(instance)
-            time.sleep(0.002)
+            self._ending.wait(0.002)  # its pace
 
     def _write(self, instance: Instance) -> None:
         self._number += 1
@@ -369,3 +370,13 @@ def instances(*made: Callable[..., Instance]) -> Iterator[list[Instance]]:
     finally:
         for instance in reversed(found):
             instance.stop()
+
+
+TOKENS = ("a" * 32, "b" * 32)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[list[Instance]]:
+    """Two partitions: which one is the primary changes from test to test."""
+    with instances(lambda: Instance("P", TOKENS[0]), lambda primary: Instance("R", TOKENS[1], primary)) as found:
+        yield found

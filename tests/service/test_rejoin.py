@@ -3,21 +3,13 @@
 
 import gzip
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.service.role_fixtures import Instance, ended, instances
+from tests.service.role_fixtures import Instance, ended, pair
 from tests.service.servers import wait_for
 
-TOKENS = ("a" * 32, "b" * 32)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[list[Instance]]:
-    """Two partitions: which one is the primary changes from test to test."""
-    with instances(lambda: Instance("P", TOKENS[0]), lambda primary: Instance("R", TOKENS[1], primary)) as found:
-        yield found
+__all__ = ["pair"]
 
 
 @pytest.fixture

@@ -4,23 +4,15 @@
 import re
 import statistics
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from slapos.recipe.erp5.mariadb import action, role_state
 from slapos.recipe.erp5.mariadb.role_state import Fence
-from tests.service.role_fixtures import Instance, Writer, ended, instances
+from tests.service.role_fixtures import Instance, Writer, ended, pair
 from tests.service.servers import wait_for
 
-TOKENS = ("a" * 32, "b" * 32)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[list[Instance]]:
-    """Two partitions: which one is the primary changes from test to test."""
-    with instances(lambda: Instance("P", TOKENS[0]), lambda primary: Instance("R", TOKENS[1], primary)) as found:
-        yield found
+__all__ = ["pair"]
 
 
 @pytest.fixture

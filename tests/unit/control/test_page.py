@@ -9,7 +9,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5.control import facts, page, session
+from slapos.recipe.erp5.control import page, session
 from slapos.recipe.erp5.control.page import Page
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.errors import ServerError
@@ -42,14 +42,6 @@ def test_a_preflight_that_cannot_be_made_stands_in_the_way(tmp_path, monkeypatch
     found = page.checked(FIRST, partition.config(tmp_path), {})
     assert found.refused and found.reasons[0].sentence.startswith("it cannot be looked at: ")
     assert "secret" not in found.reasons[0].sentence
-
-
-@pytest.mark.parametrize(
-    ("primary", "applied", "count"),
-    [("0-1-10", "0-1-7", 3), ("0-1-10,1-1-4", "0-1-10", 4), ("0-1-10", "0-2-11", 0), ("", "", 0)],
-)
-def test_how_many_transactions_are_missing(primary, applied, count):
-    assert facts.behind(primary, applied) == count
 
 
 @pytest.fixture

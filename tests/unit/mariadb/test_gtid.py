@@ -108,3 +108,11 @@ def test_only_what_came_after_the_last_common_one_has_parted(ours, theirs, commo
 )
 def test_what_a_replica_that_lags_will_never_have(replica, primary, lacking):
     assert gtid.text(gtid.never_reaches(parse(replica), parse(primary))) == lacking
+
+
+@pytest.mark.parametrize(
+    ("primary", "applied", "count"),
+    [("0-1-10", "0-1-7", 3), ("0-1-10,1-1-4", "0-1-10", 4), ("0-1-10", "0-2-11", 0), ("", "", 0)],
+)
+def test_how_many_transactions_are_missing(primary, applied, count):
+    assert gtid.count(gtid.parse(primary), gtid.parse(applied)) == count

@@ -205,16 +205,8 @@ def _source(status: ReplicationStatus) -> Source | None:
         lag=known_lag(first),
         received=first.gtid_io_pos,
         primary=position,
-        behind=behind(position, status.own.facts.slave_pos) if position else None,
+        behind=gtid.count(gtid.parse(position), gtid.parse(status.own.facts.slave_pos)) if position else None,
         error=upstream.error if upstream else "",
-    )
-
-
-def behind(there: str, here: str) -> int:
-    """How many transactions the second position lacks of the first one, by sequence numbers."""
-    reached = gtid.position(gtid.parse(here))
-    return sum(
-        max(0, sequence - reached.get(domain, 0)) for domain, sequence in gtid.position(gtid.parse(there)).items()
     )
 
 

@@ -15,7 +15,7 @@ from pymysql.connections import Connection
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import Busy, Error
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import sql, sql_replication, sql_semi_sync
+from slapos.recipe.erp5.mariadb import sql, sql_replication, sql_role, sql_semi_sync
 from slapos.recipe.erp5.mariadb.config import Config, SemiSync
 from slapos.recipe.erp5.mariadb.sql_semi_sync import AFTER_SYNC, State
 
@@ -126,7 +126,8 @@ def _carry_out(connection: Connection, wanted: SemiSync, plan: Plan) -> None:
     if plan.acknowledges is not None:
         sql_semi_sync.acknowledge(connection, plan.acknowledges)
     if plan.restart:
-        sql_semi_sync.restart_receiving(connection)
+        sql_role.stop_receiving(connection)
+        sql_role.start_receiving(connection)
 
 
 def follow(config: Config) -> bool:

@@ -58,9 +58,3 @@ def acknowledge(connection: Connection, enabled: bool) -> None:
     """Let the server acknowledge what it receives as a replica; the thread that receives reads this when it starts."""
     sql.execute(connection, "SET GLOBAL rpl_semi_sync_slave_kill_conn_timeout = 1")
     sql.execute(connection, "SET GLOBAL rpl_semi_sync_slave_enabled = %s", (int(enabled),))
-
-
-def restart_receiving(connection: Connection) -> None:
-    """Let the thread that receives from the primary start anew; the one that applies goes on."""
-    sql.execute(connection, "STOP SLAVE IO_THREAD")
-    sql.execute(connection, "START SLAVE IO_THREAD")
