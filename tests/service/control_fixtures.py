@@ -44,7 +44,9 @@ class Front:
         errors = config.path("var", "log", "nginx-error.log")
         self.spawn(nginx, "-e", errors, "-p", config.partition, "-c", config.path("etc", "nginx.conf"))
         self.start_control()
-        wait_for(lambda: config.nginx_pid.exists() and config.control_socket.exists(), "nginx and mariadb-control")
+        wait_for(
+            lambda: config.nginx_pid.exists() and servers.listens(config.control_socket), "nginx and mariadb-control"
+        )
 
     def start_control(self) -> subprocess.Popen:
         control = (sys.executable, "-m", "slapos.recipe.erp5.control.main")

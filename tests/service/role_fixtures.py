@@ -24,7 +24,7 @@ import pytest
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import journal, role_state
+from slapos.recipe.erp5.mariadb import action, journal, role_state
 from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, PhysicalBackup
 from tests.render.partition import complete
 from tests.service import servers, tls_fixtures
@@ -115,7 +115,8 @@ class Instance:
             self.control = subprocess.Popen(
                 _fault(*command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        wait_for(lambda: self.config.control_socket.exists() or self.control.poll() is not None, "mariadb-control")
+        control, path = self.control, self.config.control_socket
+        wait_for(lambda: servers.listens(path) or control.poll() is not None, "mariadb-control")
         assert self.control.poll() is None, self.log()
 
     def kill_control(self) -> None:
@@ -191,6 +192,11 @@ class Instance:
 
     def query(self, statement: str, *values: object) -> list[tuple]:
         return servers.query(self.config, statement, *values)
+
+    def is_settled(self) -> bool:
+        """Whether no change of roles is under way, nor anything that mariadb-control goes on with."""
+        state = self.state
+        return action.current(self.config) is None and not any((state.fenced, state.hand_over, state.promotion))
 
     def answers(self) -> bool:
         with contextlib.suppress(ServerError):

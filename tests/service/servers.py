@@ -87,6 +87,12 @@ def _is_free(host: str, port: int) -> bool:
     return False
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections on a Unix socket, which is there a moment before that."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
 def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
     """Poll until `condition()` is true. Raises AssertionError, saying what was waited for."""
     deadline = time.monotonic() + patience

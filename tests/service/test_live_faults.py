@@ -18,6 +18,7 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
 from slapos.recipe.erp5.mariadb import live, live_receive, new_database, physical, sql, store
 from slapos.recipe.erp5.mariadb.live import LENGTH
+from tests.service import servers
 from tests.service.backup_fixtures import (
     DEADLINE,
     TOKEN,
@@ -373,7 +374,7 @@ def test_control_is_terminated_while_it_sends(filled, target):
     Authority().install(filled.config.tls, "127.0.0.1")
     filled.start_nginx()
     control = filled.python("control.main", stderr=None)
-    wait_until(filled.config.control_socket.exists, "the socket of mariadb-control")
+    wait_until(lambda: servers.listens(filled.config.control_socket), "the socket of mariadb-control")
     receiving = Receiving(filled, target)
     wait_until(lambda: list(target.config.data_directory.rglob("catalog.ibd")), "some of the copy")
     copying = copier(filled)

@@ -17,10 +17,11 @@ __all__ = ["pair"]
 
 @pytest.fixture
 def roles(pair) -> tuple[Instance, Instance]:
-    """The primary and its replica, both well."""
+    """The primary and its replica, both well, and with nothing that mariadb-control has still to do."""
     wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
     primary, replica = sorted(pair, key=lambda one: not one.is_primary())
     wait_for(lambda: replica.follows(primary), "the replica")
+    wait_for(lambda: all(one.is_settled() for one in pair), "the end of what the test before began")
     return primary, replica
 
 
@@ -191,7 +192,7 @@ def test_the_old_primarys_mariadb_control_is_killed(roles, place, outcome):
     primary.start_control(place)
     with Writer(primary, replica) as writer:
         code, said = ended(replica.act("switchover", control_url=primary.takeover_url))
-        wait_for(lambda: primary.control.poll() is not None, "the end of mariadb-control")
+        wait_for(lambda: primary.control.poll() is not None, f"the end of mariadb-control; the switchover said {said}")
         assert code == (1 if outcome == "stays" else 0), said
         if outcome == "stays":
             assert said.startswith("error: the switchover was cancelled, as ")
