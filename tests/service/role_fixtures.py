@@ -235,6 +235,11 @@ class Instance:
         return False
 
 
+def published(instance: Instance) -> str:
+    """The replication-primary-url without its account, as somebody may type it."""
+    return f"mysql://{instance.address}/?endpoint=https://127.0.0.1:{instance.config.network.backup_port}"
+
+
 def _fault(*words: str) -> list[str]:
     return [sys.executable, "-m", "tests.service.fault", *words]
 
@@ -386,3 +391,13 @@ def pair() -> Iterator[list[Instance]]:
     """Two partitions: which one is the primary changes from test to test."""
     with instances(lambda: Instance("P", TOKENS[0]), lambda primary: Instance("R", TOKENS[1], primary)) as found:
         yield found
+
+
+@pytest.fixture
+def roles(pair) -> tuple[Instance, Instance]:
+    """The primary and its replica, both well, and with nothing that mariadb-control has still to do."""
+    wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
+    primary, replica = sorted(pair, key=lambda one: not one.is_primary())
+    wait_for(lambda: replica.follows(primary), "the replica")
+    wait_for(lambda: all(one.is_settled() for one in pair), "the end of what the test before began")
+    return primary, replica

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.service.role_fixtures import Instance, ended, pair
+from tests.service.role_fixtures import Instance, ended, pair, published
 from tests.service.servers import wait_for
 
 __all__ = ["pair"]
@@ -39,11 +39,6 @@ def write(instance: Instance) -> None:
 
 def rows(instance: Instance) -> list[tuple]:
     return sorted(instance.query("SELECT a, b FROM erp5.numbered"))
-
-
-def published(instance: Instance) -> str:
-    """The replication-primary-url without its account, as somebody may type it."""
-    return f"mysql://{instance.address}/?endpoint=https://127.0.0.1:{instance.config.network.backup_port}"
 
 
 def backups(instance: Instance) -> str:
@@ -145,6 +140,26 @@ def test_killed_it_is_called_again(parted, place):
     assert ended(old.act("rejoin", place=place, primary_url=published(new)))[0] == -9
     assert old.role()[1] is False
     old.service.restart()
+    assert old.role()[1] is False
+    assert set(before) <= set(rows(old))
+    old.acted("rejoin", primary_url=published(new))
+    assert_replicates(old, new)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "after:mariadb.fence:fence",
+        "before:mariadb.sql_replication:change_primary",
+        "after:mariadb.sql_replication:change_primary",
+    ],
+)
+def test_the_server_is_killed_meanwhile(parted, place):
+    old, new = parted
+    before = rows(old)
+    code, said = ended(old.act("rejoin", place=place, victim=str(old.pid_file), primary_url=published(new)))
+    assert code == 1, said
+    wait_for(old.answers, "the server, which its supervisor starts again")
     assert old.role()[1] is False
     assert set(before) <= set(rows(old))
     old.acted("rejoin", primary_url=published(new))

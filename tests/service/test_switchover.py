@@ -9,20 +9,10 @@ import pytest
 
 from slapos.recipe.erp5.mariadb import action, role_state
 from slapos.recipe.erp5.mariadb.role_state import Fence
-from tests.service.role_fixtures import Instance, Writer, ended, pair
+from tests.service.role_fixtures import Instance, Writer, ended, pair, roles
 from tests.service.servers import wait_for
 
-__all__ = ["pair"]
-
-
-@pytest.fixture
-def roles(pair) -> tuple[Instance, Instance]:
-    """The primary and its replica, both well, and with nothing that mariadb-control has still to do."""
-    wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
-    primary, replica = sorted(pair, key=lambda one: not one.is_primary())
-    wait_for(lambda: replica.follows(primary), "the replica")
-    wait_for(lambda: all(one.is_settled() for one in pair), "the end of what the test before began")
-    return primary, replica
+__all__ = ["pair", "roles"]
 
 
 def test_under_load_and_back(roles):
