@@ -95,6 +95,9 @@ def test_a_diverged_history_is_refused_saved_and_made_anew(parted, tmp_path):
     assert said == f"{sentence}; it refuses writes, and stays as it is"
     assert old.role() == (False, False)
     assert old.state.fenced is not None
+    assert ended(old.act("rejoin", "--dry-run", primary_url=published(new)))[0] == 1
+    # The page lets people press the button for what a dry run does not refuse: this saves, and then refuses.
+    assert ended(old.act("rejoin", "--dry-run", primary_url=published(new), save=True))[0] == 0
     said = old.refused("rejoin", primary_url=published(new), save=True)
     (saved,) = old.config.path("srv", "role").glob("diverged-*.sql.gz")
     assert said == f"{sentence}; they are saved as {saved}; it refuses writes, and stays as it is"

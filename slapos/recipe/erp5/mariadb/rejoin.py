@@ -65,7 +65,8 @@ def decide(primary: Primary, found: Comparison, options: dict[str, Any]) -> Pref
     """What would happen, and what would be left behind."""
     if not found.only_here and not found.refused:
         return Preflight("rejoin", (Reason(INFO, f"{primary.address} has all that this database has"),), 0, 0.0)
-    level = WARN if options.get("rebuild") else REFUSE
+    can_save = bool(found.only_here and options.get("save"))  # then it is refused, once what only it has is in a file
+    level = WARN if options.get("rebuild") or can_save else REFUSE
     try:
         demote.require_same_history(primary, found)
     except Refused as error:
