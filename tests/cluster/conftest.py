@@ -38,7 +38,7 @@ def pair(node: Node) -> tuple[Instance, Instance]:
         {"database-list": [{"name": "erp5", "user": "erp5", "password": PASSWORD}], "test-database-amount": 2}
     )
     second.request({})
-    node.process()
+    node.process_only(first, second)
     first.wait_until_green()
     second.wait_until_green()
     return first, second

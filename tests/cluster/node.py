@@ -212,15 +212,23 @@ class Node:
         assert finished.returncode == 0, finished.stdout[-6000:]
         return finished.stdout
 
+    def process_only(self, *instances: Instance) -> str:
+        """The same for some instances: for each other one that is up to date a run takes more than a second."""
+        return self.process(*only(*instances))
+
     def instance(self, name: str) -> Instance:
         return Instance(self, name)
 
     def destroy(self, instance: Instance) -> None:
-        """Request its destruction, and carry it out."""
+        """Request its destruction, and carry it out: the report stops what is to be destroyed, without processing."""
         instance.request(state="destroyed")
-        self.process()
         report = self.slapos("report")
         assert report.returncode == 0, report.stdout[-6000:]
+
+
+def only(*instances: Instance) -> tuple[str, str]:
+    """What makes `slapos node instance` look at some instances alone."""
+    return "--only-cp", ",".join(instance.path.name for instance in instances)
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess:

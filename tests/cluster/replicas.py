@@ -31,7 +31,7 @@ def make_source(node: Node, name: str, **parameters: Any) -> Instance:
     # The schedules' first runs come at once; more of them would only stand in the way of the scenarios.
     backup = {"logical": {"periodicity": "0 0 1 1 *"}, "physical": {"enable": True, "periodicity": "0 0 1 1 *"}}
     source.request({"database-list": [APPLICATION], "backup": backup, **parameters})
-    node.process()
+    node.process_only(source)
     source.wait_until_green()
     source.sql(
         "USE erp5",
@@ -78,7 +78,7 @@ def replica(
     """A green replica of `primary`, made by one request; it is destroyed at the end."""
     made = node.instance(name)
     made.request(made.replica_of(primary, bootstrap, **replication) | (more or {}))
-    node.process()
+    node.process_only(made)
     try:
         wait_until_made(made)
         status, host = made.slave_status(), urlsplit(primary.published["replication-primary-url"]).hostname
@@ -103,7 +103,7 @@ def make_two_at_once(node: Node, source: Instance) -> tuple[Instance, Instance]:
     left, right = node.instance("left"), node.instance("right")
     for copy in (left, right):
         copy.request(copy.replica_of(source, ""))
-    node.process()
+    node.process_only(left, right)
     for copy in (left, right):
         wait_until_made(copy)
     return left, right

@@ -24,7 +24,7 @@ def pair(node: Node, name: str, **replication: Any) -> Iterator[tuple[Instance, 
     """A green primary and its replica, which knows the primary's takeover-url; both are destroyed at the end."""
     primary = node.instance(f"{name}-first")
     primary.request({"database-list": [APPLICATION]})
-    node.process()
+    node.process_only(primary)
     try:
         primary.wait_until_green()
         more = {"database-list": [APPLICATION]}
@@ -179,7 +179,7 @@ def follow_the_promise(node: Node, primary: Instance, replicas: Sequence[Instanc
     primary.request({key: value for key, value in primary.parameters.items() if key != "replication"})
     for copy in replicas:
         copy.request(copy.parameters | copy.replica_of(primary, control_url=primary.published["takeover-url"]))
-    node.process()
+    node.process_only(*instances)
     for instance in instances:
         instance.wait_until_green()
     assert [instance.pid() for instance in instances] == pids

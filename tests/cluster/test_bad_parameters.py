@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.cluster.node import connect
+from tests.cluster.node import connect, only
 
 DATABASE = {"name": "erp5", "user": "erp5"}
 SECRET = "S3cret!"
@@ -23,7 +23,7 @@ def careless(node):
 def refusal(node, instance, parameters):
     """The output of a processing that has to fail, and must leave no server behind."""
     instance.request(parameters)
-    finished = node.slapos("instance")
+    finished = node.slapos("instance", *only(instance))
     assert finished.returncode != 0
     assert not (instance.path / "srv/mariadb").exists()
     return finished.stdout
@@ -76,7 +76,7 @@ def test_a_port_in_use_is_refused(node, careless):
 def test_the_same_instance_with_odd_but_right_parameters_is_served(node, careless):
     password = 'quote\' "double" spaces  100%s $HOME ${buildout:directory} back\\slash #;{{ x }} é 日本 😀'
     careless.request({"database-list": [DATABASE | {"password": password, "with-process-privilege": True}]})
-    node.process()
+    node.process_only(careless)
     careless.wait_until_green()
     with contextlib.closing(connect(careless.published["database-list"][0])) as db:
         cursor = db.cursor()

@@ -7,7 +7,7 @@ from tests.cluster.node import connect, eventually
 def test_nothing_is_left(node, first):
     instance = node.instance("short-lived")
     instance.request({})
-    node.process()
+    node.process_only(instance)
     instance.wait_until_green()
     assert any("mariadbd" in process.name() for process in instance.processes())
     node.destroy(instance)

@@ -19,7 +19,7 @@ def test_both_are_primaries_and_neither_knows_the_other(node):
         assert "expected a replica" in refused(clone, "switchover")
         pid = clone.pid()
         clone.request({key: value for key, value in clone.parameters.items() if key != "replication"})
-        node.process()
+        node.process_only(clone)
         clone.wait_until_green()
         assert clone.pid() == pid
         with replica(node, "detach-third", clone, "live") as copy:

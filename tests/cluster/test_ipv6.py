@@ -15,22 +15,15 @@ def on_ipv6(url):
     return url.replace("127.0.0.1", "[::1]")
 
 
-def test_ipv6_is_served_with_tls_only(node):
-    instance = node.instance("both-families")
-    instance.request({"use-ipv6": True})
-    node.process()
-    try:
-        instance.wait_until_green()
-        published, tls = instance.published, {"ssl": client_tls(instance)}
-        application = published["database-list"][0]
-        connect(application).close()
-        for url in (on_ipv6(application), published["replication-primary-url"]):
-            assert urlsplit(url).hostname == "::1"
-            with pytest.raises(pymysql.err.OperationalError, match="1045"):
-                connect(url, ssl_disabled=True)
-            connect(url, **tls).close()
-        backups = published["replication-bootstrap-url"]
-        assert urlsplit(backups).hostname == "::1"
-        assert json.loads(fetch(instance, backups)[1])["format"] == 1
-    finally:
-        node.destroy(instance)
+def test_ipv6_is_served_with_tls_only(source_ipv6):
+    published, tls = source_ipv6.published, {"ssl": client_tls(source_ipv6)}
+    application = published["database-list"][0]
+    connect(application).close()
+    for url in (on_ipv6(application), published["replication-primary-url"]):
+        assert urlsplit(url).hostname == "::1"
+        with pytest.raises(pymysql.err.OperationalError, match="1045"):
+            connect(url, ssl_disabled=True)
+        connect(url, **tls).close()
+    backups = published["replication-bootstrap-url"]
+    assert urlsplit(backups).hostname == "::1"
+    assert json.loads(fetch(source_ipv6, backups)[1])["format"] == 1

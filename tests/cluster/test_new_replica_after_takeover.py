@@ -12,7 +12,7 @@ def test_the_new_primary_needs_nothing_of_the_old_one(node):
         act(new, "takeover")
         node.destroy(old)
         new.request({key: value for key, value in new.parameters.items() if key != "replication"})
-        node.process()
+        node.process_only(new)
         new.wait_until_green()
         assert role(new) == "primary"
         with replica(node, "gone-third", new, "live") as third:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A replica of a replica: certificates, backups and rows come down the chain, without the first one's authority."""
 
+from tests.cluster.node import only
 from tests.cluster.replicas import assert_same_data, follows, replica
 
 
@@ -16,7 +17,7 @@ def test_a_chain_of_three(node, source, two_replicas):
             assert_same_data(last, source)
         beside.wait_for_row_of(source)
     finally:
-        node.process("--all")
+        node.process("--force", *only(source))
     source.wait_until_green()
 
 

@@ -10,7 +10,7 @@ def test_its_own_passwords_are_not_made_up(node, source):
         upstream = source.published["replication-primary-url"].split("@")[0]
         assert copy.published["replication-primary-url"].split("@")[0] == upstream
         copy.request(copy.parameters | {"database-list": [APPLICATION]})
-        node.process()
+        node.process_only(copy)
         copy.wait_until_green()
         assert len(copy.published["database-list"]) == 1
         copy.wait_for_row_of(source)

@@ -40,7 +40,7 @@ def restarted(node, instance, parameters, with_tcp):
     """Ask for `parameters`, and wait until mariadbd runs anew, with TCP or without, by itself."""
     pid = instance.pid()
     instance.request(parameters)
-    node.process()
+    node.process_only(instance)
 
     def is_another():
         with contextlib.suppress(pymysql.MySQLError, FileNotFoundError):

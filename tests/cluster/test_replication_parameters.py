@@ -13,17 +13,17 @@ def test_changed_removed_and_set_again(node, source, second):
     with replica(node, "steady", source, "live") as copy:
         original, pid, before = copy.parameters, copy.pid(), contents(copy)
         copy.request(copy.replica_of(second))
-        node.process()
+        node.process_only(copy)
         failed, message = said(copy)
         assert failed and message.startswith("Mariadb replicates from "), message
-        assert_left_alone(node, lambda: said(copy)[0])
+        assert_left_alone(node, copy, lambda: said(copy)[0])
         copy.request({})
-        node.process()
+        node.process_only(copy)
         failed, message = said(copy)
         assert failed and message.startswith("Mariadb is in replica mode, with "), message
-        assert_left_alone(node, lambda: said(copy)[0])
+        assert_left_alone(node, copy, lambda: said(copy)[0])
         copy.request(original)
-        node.process()
+        node.process_only(copy)
         assert not said(copy)[0]
         assert (copy.pid(), contents(copy)) == (pid, before)
         copy.wait_for_row_of(source)
@@ -36,15 +36,15 @@ def test_set_on_a_primary_with_data(node, source, second):
     )
     try:
         second.request(parameters | second.replica_of(source, ""))
-        node.process()
+        node.process_only(second)
         failed, message = said(second)
         assert failed and message.startswith("Mariadb is not in replica mode"), message
         assert second.sql("SELECT * FROM mine.kept") == ((1,),)
-        assert_left_alone(node, lambda: said(second)[0])
+        assert_left_alone(node, second, lambda: said(second)[0])
         assert (second.pid(), second.slave_status()) == (pid, {})
         second.sql("INSERT INTO mine.kept VALUES (2)")
     finally:
         second.request(parameters)
-        node.process()
+        node.process_only(second)
         second.sql("DROP DATABASE mine")
     second.wait_until_green()

@@ -23,7 +23,7 @@ def assert_as_before(primary: Instance, copy: Instance) -> None:
 
 def change(node: Node, instance: Instance, state: str) -> None:
     instance.request(state=state)
-    node.process()
+    node.process_only(instance)
 
 
 @pytest.mark.parametrize("first_stopped", [0, 1])
