@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.node import PARTITIONS, ROOT, Instance, Node, environment, served_checkout
+from tests.cluster.node import PARTITIONS, ROOT, Instance, Node, environment, forget_releases, served_checkout
 from tests.cluster.replicas import make_source, make_two_at_once
 
 PASSWORD = 'it\'s "100%" $HOME ${buildout:directory} \\ Ünïcode 日本'
@@ -24,6 +24,7 @@ def node() -> Iterator[Node]:
         case.partition_count = PARTITIONS
         case.__partition_reference__ = "p"
         case._cleanup("before")  # what a killed run left; it stops the node
+        forget_releases()
         installSoftwareUrlList(case, [case.getSoftwareURL()], max_retry=0)
         case.formatPartitions()
         yield Node(case)

@@ -281,3 +281,8 @@ def environment(url: str) -> None:
     """What slapos.testing reads when it is imported. SLAPOS_TEST_WORKING_DIR comes from bin/test."""
     os.environ["SLAPOS_TEST_SOFTWARE_ROOT_URL"] = url
     os.environ["SLAPOS_TEST_SOFTWARE_ROOT_DIR"] = str(ROOT)
+
+
+def forget_releases() -> None:
+    """Let a stopped Master forget the releases of earlier runs: they may be of ports where no server is any more."""
+    Path(os.environ["SLAPOS_TEST_WORKING_DIR"], "var", "proxy.db").unlink(missing_ok=True)
