@@ -24,7 +24,7 @@ import pytest
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import action, journal, role_state
+from slapos.recipe.erp5.mariadb import action, actions, journal, role_state
 from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, PhysicalBackup
 from tests.render.partition import complete
 from tests.service import servers, tls_fixtures
@@ -174,6 +174,17 @@ class Instance:
         assert code == 0, f"{said}\n{self.log()}"
         return said
 
+    def called_again(self, action: str, **given: Any) -> tuple[int, str]:
+        """How an action ends that waits its turn, as mariadb-control may be at what was killed: code and words."""
+        found: list[tuple[int, str]] = []
+
+        def had_its_turn() -> bool:
+            found[:] = [ended(self.act(action, **given))]
+            return found[0][0] != actions.BUSY
+
+        wait_for(had_its_turn, f"the turn of {action}")
+        return found[0]
+
     def refused(self, action: str, *options: str, **given: Any) -> str:
         """What an action that fails says at its end."""
         code, said = ended(self.act(action, *options, **given))
@@ -301,7 +312,7 @@ class Writer:
         self._number = max((number for (number,) in self._all(self.instances[0])), default=0)
         self._thread.start()
         try:
-            wait_for(lambda: len(self.taken) > 20, "the first rows", 30)
+            wait_for(lambda: len(self.taken) > 20, "the first rows")
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.errors}, {[one.role() for one in self.instances]}") from error
         return self
@@ -344,8 +355,13 @@ class Writer:
         wait_for(took, f"rows taken by {instance.name}")
 
     def outage(self, since: float = 0.0) -> float:
-        """The longest time between two rows that were taken, the second one after the moment `since` (monotonic)."""
-        moments = [at for at, _ in self.taken.values() if at > since - 0.1]
+        """The longest time between two rows that were taken, the second one after the moment `since` (monotonic).
+
+        At least one has to be.
+        """
+        taken = [at for at, _ in list(self.taken.values())]  # a copy: the thread goes on
+        before = max((at for at in taken if at <= since), default=since)
+        moments = [before, *(at for at in taken if at > since)]
         return max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
 
     @staticmethod
@@ -359,10 +375,13 @@ class Writer:
             wait_for(
                 lambda instance=instance: taken <= {number for (number,) in self._all(instance)},  # type: ignore[misc]
                 f"all rows on {instance.name}",
-                30,
             )
-        first, *others = (sorted(instance.query("SELECT a, b FROM erp5.numbered")) for instance in instances)
-        assert all(first == other for other in others)
+
+        def are_the_same() -> bool:  # with what was written, and its answer lost: that comes over a moment later
+            first, *others = (sorted(instance.query("SELECT a, b FROM erp5.numbered")) for instance in instances)
+            return all(first == other for other in others)
+
+        wait_for(are_the_same, "the same rows everywhere")
 
 
 @contextlib.contextmanager

@@ -380,7 +380,7 @@ def test_control_is_terminated_while_it_sends(filled, target):
     copying = copier(filled)
     assert copying.ppid() == control.pid
     control.send_signal(signal.SIGTERM)
-    assert control.wait(5) == 0
-    wait_until(lambda: not copying.is_running(), "the end of mariadb-backup", 5)
+    assert control.wait(DEADLINE) == 0
+    wait_until(lambda: not copying.is_running(), "the end of mariadb-backup")
     assert "before its end: try again" in receiving.failure()
     assert TOKEN not in "".join(path.read_text() for path in Path(filled.directory["log"]).glob("*"))

@@ -18,6 +18,7 @@ def parted(pair) -> tuple[Instance, Instance]:
     wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
     old, new = sorted(pair, key=lambda one: not one.is_primary())
     wait_for(lambda: new.follows(old), "the replica")
+    wait_for(lambda: all(one.is_settled() for one in pair), "the end of what the test before began")
     write(old)
     wait_for(lambda: position(new) == position(old), "the rows")
     old.service.end()

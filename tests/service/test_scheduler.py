@@ -201,7 +201,7 @@ def test_it_goes_on_beating_while_a_job_runs_and_stops_with_it(stuck):
     wait_until(lambda: job(stuck, BACKUP).next_run[-10:] == "T03:17:00Z", "the new schedule")
     assert [process.pid for process in family(child)] == [process.pid for process in running]
     stop(child)
-    assert not [process for process in running if process.is_running()]
+    wait_until(lambda: not [process for process in running if process.is_running()], "the end of the dump")
     assert (job(stuck, BACKUP).outcome, job(stuck, BACKUP).message) == ("failed", "cut short, as the scheduler ended")
     assert sorted(os.listdir(stuck.config.path("srv", "backup"))) == ["mariadb-full", "offered"]
 

@@ -7,12 +7,17 @@ import time
 
 import pytest
 
-from slapos.recipe.erp5.mariadb import action, role_state
+from slapos.recipe.erp5.mariadb import action, role_state, switchover
 from slapos.recipe.erp5.mariadb.role_state import Fence
 from tests.service.role_fixtures import Instance, Writer, ended, pair, roles
 from tests.service.servers import wait_for
 
 __all__ = ["pair", "roles"]
+
+
+def follow(replica: Instance, primary: Instance) -> None:
+    """Wait until it replicates: its threads were started, and connect a moment later."""
+    wait_for(lambda: replica.follows(primary), f"{replica.name} to follow {primary.name}")
 
 
 def test_under_load_and_back(roles):
@@ -28,10 +33,12 @@ def test_under_load_and_back(roles):
                 rf"this database is the primary now, without writes for \d+\.\d\d s, and {here.address} follows it",
                 said,
             )
-            assert there.role() == (False, True) and here.follows(there) and here.role() == (True, False)
+            assert there.role() == (False, True) and here.role() == (True, False)
+            follow(here, there)
             here, there = there, here
     writer.assert_kept(here, there)
-    assert statistics.median(outages) < 2, outages  # how long it really is: benchmarks/takeover
+    # No time-out of a step was waited for, on a busy machine either; how long it really is: benchmarks/takeover.
+    assert statistics.median(outages) < switchover.WAITING, outages
     print("write outages:", ", ".join(f"{outage:.3f} s" for outage in outages))
 
 
@@ -114,13 +121,15 @@ def test_an_unreachable_new_primary_leaves_a_fenced_old_one_that_asks_again(role
 def one_primary(primary: Instance, replica: Instance, writer: Writer) -> tuple[Instance, Instance]:
     """The two, in their roles as they are in the end."""
 
-    def found() -> list[Instance]:
-        writable = [one for one in (primary, replica) if one.is_primary()]
-        others = [one for one in (primary, replica) if one not in writable]
-        return writable if len(writable) == 1 and others[0].follows(writable[0]) else []
+    found: list[Instance] = []
 
-    wait_for(found, f"one primary and its replica\n{primary.log()}\n{replica.log()}", 60)
-    (now,) = found()
+    def settled() -> bool:
+        found[:] = [one for one in (primary, replica) if one.is_primary()]
+        others = [one for one in (primary, replica) if one not in found]
+        return len(found) == len(others) == 1 and others[0].follows(found[0])
+
+    wait_for(settled, f"one primary and its replica\n{primary.log()}\n{replica.log()}")
+    (now,) = found
     writer.goes_on(now)
     return now, replica if now is primary else primary
 
@@ -146,8 +155,7 @@ def test_the_program_is_killed(roles, place, outcome):
         now, _ = one_primary(primary, replica, writer)
         assert now is (primary if outcome == "stays" else replica)
     writer.assert_kept(primary, replica)
-    wait_for(lambda: replica.state.promotion is None, "the end of the promotion")
-    assert primary.state.fenced is primary.state.hand_over is None
+    wait_for(lambda: primary.is_settled() and replica.is_settled(), "nothing that is left to do on either side")
 
 
 @pytest.mark.parametrize(("place", "outcome"), PROGRAM)
@@ -156,7 +164,7 @@ def test_the_program_is_killed_and_called_again_at_once(roles, place, outcome):
     with Writer(primary, replica) as writer:
         child = replica.act("switchover", place=place, control_url=primary.takeover_url)
         assert ended(child)[0] == -9
-        code, said = ended(replica.act("switchover", control_url=primary.takeover_url))
+        code, said = replica.called_again("switchover", control_url=primary.takeover_url)
         assert code == 0 or "is a primary, expected a replica" in said, said
         now, _ = one_primary(primary, replica, writer)
         assert now is replica

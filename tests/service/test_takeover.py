@@ -88,6 +88,8 @@ def test_the_primary_is_killed_under_writes_and_no_received_row_is_lost(pair: Pa
         wait_for(lambda: len(writer.acknowledged) > before + 200, "rows that are not applied")
         pair.primary.kill()
         writer.join()
+        # What the primary had sent when it died is received still.
+        wait_for(lambda: pair.source().io.running != "Yes", "the end of the connection")
         got = received(pair.replica.config)
         release()
         done = run(pair.replica.config, "takeover")

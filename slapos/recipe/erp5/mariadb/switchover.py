@@ -263,20 +263,26 @@ class _Switch:
         raise Refused(f"the switchover was cancelled, as {reason}; {self._cancelled()}") from error
 
     def _cancelled(self) -> str:
-        deadline = time.monotonic() + CANCELLING
+        try:
+            answer = self._tell("cancel", CANCELLING)
+        except Error as error:
+            return (
+                f"{self.address} cannot be told ({error}): nobody is writable until it asks this instance by"
+                " itself, within seconds after it is back, and then it is"
+            )
+        if answer.get("writable"):
+            return f"{self.address} is writable, as before"
+        return f"{self.address} is not writable, as it is fenced for another reason"
+
+    def _tell(self, name: str, patience: float) -> dict[str, Any]:
+        """Tell the old primary how it ended, which is busy while it asks that by itself. Raises Error."""
+        deadline = time.monotonic() + patience
         while True:
             try:
-                answer = self.peer.call("cancel", {"id": peer_proof.public_name(self.secret)}, CANCELLING)
-                if answer.get("writable"):
-                    return f"{self.address} is writable, as before"
-                return f"{self.address} is not writable, as it is fenced for another reason"
-            except Error as error:
-                busy = isinstance(error, PeerRefused) and error.busy
-                if not busy or time.monotonic() > deadline:
-                    return (
-                        f"{self.address} cannot be told ({error}): nobody is writable until it asks this instance by"
-                        " itself, within seconds after it is back, and then it is"
-                    )
+                return self.peer.call(name, {"id": peer_proof.public_name(self.secret)}, patience)
+            except PeerRefused as error:
+                if not error.busy or time.monotonic() > deadline:
+                    raise
             time.sleep(0.2)
 
     def _closing(self, outage: float) -> str:
@@ -284,7 +290,7 @@ class _Switch:
         self.act.details["outage"] = round(outage, 3)
         here = f"this database is the primary now, without writes for {outage:.2f} s"
         try:
-            self.peer.call("complete", {"id": peer_proof.public_name(self.secret)}, COMPLETING)
+            self._tell("complete", COMPLETING)
         except (Error, ConfigurationError) as error:
             return f"{here}; {self.address} refuses writes, and does not follow yet ({error}): it tries by itself"
         return f"{here}, and {self.address} follows it"
