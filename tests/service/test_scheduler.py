@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The control process with real servers: jobs run on time, schedules change under it, and no line of a log is lost."""
 
+import contextlib
 import json
 import os
 import re
@@ -184,9 +185,11 @@ def family(child: subprocess.Popen) -> list[psutil.Process]:
     """The job's process and mariadb-dump, once both are there, and no other job's."""
 
     def both() -> list[psutil.Process]:
-        found = psutil.Process(child.pid).children(recursive=True)
-        dumps = [process for process in found if "mariadb-dump" in " ".join(process.cmdline())]
-        return found if len(found) == 2 and dumps else []
+        with contextlib.suppress(psutil.Error):  # one that ends meanwhile
+            found = psutil.Process(child.pid).children(recursive=True)
+            dumps = [process for process in found if "mariadb-dump" in " ".join(process.cmdline())]
+            return found if len(found) == 2 and dumps else []
+        return []
 
     return wait_until(both, "a dump")
 

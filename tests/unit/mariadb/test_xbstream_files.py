@@ -293,7 +293,8 @@ def test_compressed_pages_end_in_holes(flags, size, tmp_path):
     table = pages(flags)
     assert unpack(tmp_path, content(b"e/a.ibd", table) + end(b"e/a.ibd"), size, 2 * LIMIT) == {"e/a.ibd": table}
     used = (tmp_path / "e/a.ibd").stat().st_blocks * 512
-    assert used <= 63 * 8192 + size
+    # Once it is on the disk, a file of so many pieces has a block of the file system's own besides.
+    assert used <= 63 * 8192 + size + 4096
 
 
 @pytest.mark.parametrize(
