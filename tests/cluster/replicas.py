@@ -28,11 +28,13 @@ SEARCH = "SELECT uid FROM erp5.full_text WHERE MATCH (t) AGAINST ('検索' IN BO
 def make_source(node: Node, name: str, **parameters: Any) -> Instance:
     """A green primary with tables of InnoDB and Mroonga, a dump, and a full physical backup with two incrementals."""
     source = node.instance(name)
-    # The schedules' first runs come at once; more of them would only stand in the way of the scenarios.
+    # The schedules' first runs come at once, and are waited for: one that met another backup would come again a minute
+    # later, and be the newest one in the middle of a scenario.
     backup = {"logical": {"periodicity": "0 0 1 1 *"}, "physical": {"enable": True, "periodicity": "0 0 1 1 *"}}
     source.request({"database-list": [APPLICATION], "backup": backup, **parameters})
     node.process_only(source)
     source.wait_until_green()
+    eventually(lambda: _first_backups_are_made(source), f"the first backups of {name}")
     source.sql(
         "USE erp5",
         "CREATE TABLE erp5.catalog (uid BIGINT PRIMARY KEY, data VARBINARY(500)) ENGINE=InnoDB",
@@ -52,6 +54,11 @@ def make_source(node: Node, name: str, **parameters: Any) -> Instance:
         assert made.returncode == 0, made.stdout
     source.backup()
     return source
+
+
+def _first_backups_are_made(source: Instance) -> bool:
+    jobs = json.loads((source.path / "var/run/scheduler.json").read_text())["jobs"]
+    return [job["outcome"] for job in jobs if "backup" in job["name"]] == ["done", "done"]
 
 
 def full(source: Instance) -> None:
