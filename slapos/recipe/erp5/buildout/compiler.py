@@ -39,7 +39,9 @@ def find(executable: str, candidates: Sequence[str], newest: int) -> str:
     compiler = executable or choose(gather(candidates), newest, candidates)
     path = shutil.which(compiler)
     if not path:
-        raise zc.buildout.UserError(f"The C compiler {compiler} is not there: correct `executable` of the section [gcc].")
+        raise zc.buildout.UserError(
+            f"The C compiler {compiler} is not there: correct `executable` of the section [gcc]."
+        )
     if not _output(path, "-E", "-", text=HEADER):
         raise zc.buildout.UserError(f"The C compiler {path} does not find stdlib.h: install libc6-dev.")
     return path

@@ -72,7 +72,9 @@ def steps(pins: Mapping[str, str], build_first: str) -> list[list[str]]:
         names = [normalised(name) for name in line.split()]
         missing = [name for name in names if name not in rest]
         if missing:
-            raise UserError(f"`build-first` names {', '.join(missing)}, which `pins` does not have, or has been named before.")
+            raise UserError(
+                f"`build-first` names {', '.join(missing)}, which `pins` does not have, or has been named before."
+            )
         result.append([rest.pop(name) for name in names])
     return [*result, *([list(rest.values())] if rest else [])]
 
