@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""NEO as the release has it: its programs, its modules, its libraries, and a cluster of one storage that keeps an object.
+"""NEO as the release has it: its programs, its modules, its libraries, and a cluster of one storage.
 
 Everything runs with an empty environment. The release is named by the variable ERP5_RELEASE.
 """

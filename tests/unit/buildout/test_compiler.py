@@ -29,8 +29,8 @@ def test_only_newer_ones():
     with pytest.raises(zc.buildout.UserError) as refusal:
         choose({"/usr/bin/gcc": "14", "/usr/bin/cc": ""})
     assert str(refusal.value) == (
-        "/usr/bin/gcc is version 14, /usr/bin/cc is version unknown, but 12 is the newest that is known to compile these "
-        "eggs: install gcc-12, or name a compiler in `executable` of the section [gcc] to use it all the same."
+        "/usr/bin/gcc is version 14, /usr/bin/cc is version unknown, but 12 is the newest that is known to compile "
+        "these eggs: install gcc-12, or name a compiler in `executable` of the section [gcc] to use it all the same."
     )
 
 

@@ -13,8 +13,9 @@ Options:
   compiler, compiler-candidates, compiler-newest   see compiler.find
   virtualenv-pins      the same as `pins`, for virtualenv itself, which runs on the Python that runs buildout
 
-Set by the recipe: location, bin, python-executable. The part is built beside its place and renamed. It is kept as long as
-nothing that it is made of changes, which `environment.json` in it tells; remove the part to have it built again.
+Set by the recipe: location, bin, python-executable. The part is built beside its place and renamed. It is kept as
+long as nothing that it is made of changes, which `environment.json` in it tells; remove the part to have it built
+again.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,21 +176,29 @@ class Recipe:
             self._make_environment(new, Path(name))
             environment = self._build_environment(prefix, chosen, Path(name))
             python = str(new / "bin/python")
-            pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
-            for number, batch in enumerate(batches):
-                requirements = Path(name, f"step-{number}.txt")
-                requirements.write_text("\n".join(batch) + "\n")
-                command = [*pip, "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements)]
-                self._run(command, f"install the pinned distributions of {pins}", environment)
-            if self.options.get("source"):
-                self._run([*pip, self.options["source"]], f"install {self.options['source']}", environment)
-            self._run([python, "-m", "pip", "check"], "have all that the distributions need", environment)
+            pip = [python, "-m", "pip", "--disable-pip-version-check"]
+            self._install_distributions([*pip, "install"], batches, environment, Path(name))
+            self._run([*pip, "check"], "have all that the distributions need", environment)
             self._set_library_paths(new, prefix)
-            self._compile_library(python, prefix, environment)
-            self._check_imports(python, self.options.get("imports", "").split())
-            frozen = self._run([python, "-m", "pip", "freeze", "--all"], "list what is installed", environment)
+            self._compile_library(python, prefix)
+            for module in self.options.get("imports", "").split():
+                self._run([python, "-c", f"import {module}"], f"import {module} in the new environment", {})
+            frozen = self._run([*pip, "freeze", "--all"], "list what is installed", environment)
         _readdress(new / "bin", str(new), str(self.location))
         return [line for line in frozen.splitlines() if re.match(r"[A-Za-z0-9].*(==| @ )", line)]
+
+    def _install_distributions(
+        self, install: Sequence[str], batches: Sequence[Sequence[str]], environment: Mapping[str, str], folder: Path
+    ) -> None:
+        for number, batch in enumerate(batches):
+            requirements = folder / f"step-{number}.txt"
+            requirements.write_text("\n".join(batch) + "\n")
+            # All pins are listed, so no dependency is ever resolved, and what builds need is pinned as well.
+            options = ["--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements)]
+            self._run([*install, *options], f"install the distributions that {self.options['pins']} pins", environment)
+        source = self.options.get("source")
+        if source:
+            self._run([*install, source], f"install {source}", environment)
 
     def _check_interpreter(self) -> str:
         """Gives the prefix of the interpreter when it is as it should be."""
@@ -240,16 +249,12 @@ class Recipe:
             if path:
                 self._run([patchelf, "--set-rpath", path, str(file)], f"set the library path of {file}", {})
 
-    def _compile_library(self, python: str, prefix: str, environment: Mapping[str, str]) -> None:
-        """Debian compiles a package's modules when it is installed; ours are only unpacked, and accounts cannot write."""
+    def _compile_library(self, python: str, prefix: str) -> None:
+        """Debian compiles a package's modules when it installs it; ours is unpacked, and a partition cannot write."""
         library = next(Path(prefix, "lib").glob(f"python{self.options['python-version']}"), None)
         if library and prefix not in HOST_PREFIXES and os.access(library, os.W_OK):
             with contextlib.suppress(UserError):  # some test modules are wrong on purpose
-                self._run([python, "-m", "compileall", "-q", str(library)], "compile the library", environment)
-
-    def _check_imports(self, python: str, modules: Sequence[str]) -> None:
-        for module in modules:
-            self._run([python, "-c", f"import {module}"], f"import {module} in the new environment", {})
+                self._run([python, "-m", "compileall", "-q", str(library)], "compile the library", {})
 
     def _run(self, command: Sequence[str], attempt: str, environment: Mapping[str, str]) -> str:
         """Gives what a command prints; all of it goes to the log as well. Secrets stay in the environment."""
@@ -275,9 +280,11 @@ class Recipe:
 def _readdress(folder: Path, old: str, new: str) -> None:
     """Makes the scripts of a folder name the place where they will be."""
     for path in folder.iterdir():
-        if path.is_file() and not path.is_symlink() and old.encode() in (content := path.read_bytes()):
-            if not content.startswith(b"\x7fELF"):
-                path.write_bytes(content.replace(old.encode(), new.encode()))
+        if path.is_symlink() or not path.is_file() or debian_tree.is_elf(path):
+            continue
+        content = path.read_bytes()
+        if old.encode() in content:
+            path.write_bytes(content.replace(old.encode(), new.encode()))
 
 
 def _remove(path: Path) -> None:
