@@ -16,6 +16,7 @@ RECIPES = [
         "mariadb-urls",
         "parameters",
         "port",
+        "python-environment",
         "umask",
     )
 ]

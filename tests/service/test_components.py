@@ -17,7 +17,7 @@ import pytest
 
 from slapos.recipe.erp5.buildout import debian_apt, debian_tree
 
-COMPONENTS = ("logrotate", "mariadb", "nginx", "percona-toolkit", "tzdata", "zstd")
+COMPONENTS = ("logrotate", "mariadb", "nginx", "percona-toolkit", "python-2.7-debian", "tzdata", "zstd")
 NOBODY = 65534
 
 SLOW_LOG = """\
