@@ -6,19 +6,16 @@ import subprocess
 
 import pytest
 
-from tests.service.role_fixtures import Instance, ended, pair, published
+from tests.service.role_fixtures import Instance, ended, pair, published, roles
 from tests.service.servers import wait_for
 
-__all__ = ["pair"]
+__all__ = ["pair", "roles"]
 
 
 @pytest.fixture
-def parted(pair) -> tuple[Instance, Instance]:
+def parted(roles) -> tuple[Instance, Instance]:
     """An old primary that was stopped while its replica took over, and runs again; and the new primary."""
-    wait_for(lambda: any(one.is_primary() for one in pair), "a primary")
-    old, new = sorted(pair, key=lambda one: not one.is_primary())
-    wait_for(lambda: new.follows(old), "the replica")
-    wait_for(lambda: all(one.is_settled() for one in pair), "the end of what the test before began")
+    old, new = roles
     write(old)
     wait_for(lambda: position(new) == position(old), "the rows")
     old.service.end()
