@@ -7,12 +7,9 @@ Everything runs with an empty environment. The release is named by the variable 
 import contextlib
 import json
 import os
-import random
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import pytest
 import zc.buildout
 
 from slapos.recipe.erp5.buildout import debian_tree, python_environment
+from tests.service.servers import free_port, wait_for
 
 RELEASE = Path(os.environ.get("ERP5_RELEASE", "/ERP5_RELEASE/is/not/set"))
 NEO = RELEASE / "parts/neoppod"
@@ -85,15 +83,6 @@ def test_all_that_is_pinned_is_recorded_and_nothing_names_the_place_where_it_was
     assert [path for path in (NEO / "bin").iterdir() if b"neoppod.new" in path.read_bytes()] == []
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 outside those that the kernel gives to clients."""
-    for port in random.sample(range(10000, 32000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    pytest.fail("none of 100 ports is free")
-
-
 @pytest.fixture
 def cluster(partition: Path) -> Iterator[str]:
     """The master's address of a running cluster of one SQLite storage."""
@@ -109,12 +98,13 @@ def cluster(partition: Path) -> Iterator[str]:
         for node in nodes:
             stack.callback(node.wait)
             stack.callback(node.kill)
-        deadline = time.monotonic() + 60
-        while (state := ask(admin)) != "RUNNING":
-            assert all(node.poll() is None for node in nodes), "a node has ended"
-            assert time.monotonic() < deadline, state
-            time.sleep(0.1)
+        wait_for(lambda: is_running(admin, nodes), "the state RUNNING", 60)
         yield master
+
+
+def is_running(admin: str, nodes: list[subprocess.Popen]) -> bool:
+    assert all(node.poll() is None for node in nodes), "a node has ended"
+    return ask(admin) == "RUNNING"
 
 
 def ask(admin: str) -> str:
