@@ -19,8 +19,8 @@ from slapos.recipe.erp5.mariadb import (
 )
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Replicas, Seen
-from slapos.recipe.erp5.mariadb.verdict import Verdict
 from slapos.recipe.erp5.tls import files
+from slapos.recipe.erp5.verdict import Verdict
 from tests.service import servers
 from tests.service.replication_fixtures import (
     Pair,

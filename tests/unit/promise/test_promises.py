@@ -21,6 +21,7 @@ from slapos.recipe.erp5.promise import (
     mariadb_server,
 )
 from slapos.recipe.erp5.tls import files
+from slapos.recipe.erp5.verdict import Verdict
 from tests.unit.mariadb import partition
 
 ALL = [
@@ -82,7 +83,7 @@ def test_a_bug_of_ours_is_a_failure_and_no_bang(tmp_path, config, monkeypatch):
 
 def test_each_sentence_is_one_line(tmp_path, config, monkeypatch):
     monkeypatch.setattr(status, "server", lambda config: None)
-    monkeypatch.setattr(verdict, "server", lambda _: verdict.Verdict(False, ("one\nline", "two")))
+    monkeypatch.setattr(verdict, "server", lambda _: Verdict(False, ("one\nline", "two")))
     result = run(tmp_path, mariadb_server, config)
     assert (result.hasFailed(), result.message) == (True, "one line\ntwo")
 
@@ -90,7 +91,7 @@ def test_each_sentence_is_one_line(tmp_path, config, monkeypatch):
 def test_it_turns_green_by_itself(tmp_path, config, monkeypatch):
     monkeypatch.setattr(status, "server", lambda config: None)
     for good in (False, True):
-        monkeypatch.setattr(verdict, "server", lambda _, good=good: verdict.Verdict(good, (f"good: {good}",)))
+        monkeypatch.setattr(verdict, "server", lambda _, good=good: Verdict(good, (f"good: {good}",)))
         result = run(tmp_path, mariadb_server, config)
         assert (type(result), result.hasFailed(), result.message) == (generic.TestResult, not good, f"good: {good}")
 

@@ -20,8 +20,8 @@ from slapos.recipe.erp5.mariadb.action import Running
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.journal import Entry
 from slapos.recipe.erp5.mariadb.replication_status import ReplicationStatus, known_lag
-from slapos.recipe.erp5.mariadb.verdict import Verdict
 from slapos.recipe.erp5.tls import status as tls_status
+from slapos.recipe.erp5.verdict import Verdict
 
 OLD = 60
 """Seconds after which what was seen last is no news any more."""

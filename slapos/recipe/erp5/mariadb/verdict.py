@@ -2,7 +2,6 @@
 """Says whether a gathered status is good: pure functions, whose sentences tell what is, what should be, what to do."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import supervisor_verdict, times
@@ -14,6 +13,7 @@ from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
 from slapos.recipe.erp5.supervisor import RUNNING, Supervised
+from slapos.recipe.erp5.verdict import Verdict, judge
 
 HEARTBEAT = timedelta(minutes=5)
 """The scheduler writes its heartbeat every 30 s (control/state.py); a loaded machine may be late."""
@@ -24,20 +24,6 @@ BINARY_LOG_FLOOR = 1 << 30
 SHORTEST = timedelta(days=1)
 """Growth over less time than this is not taken for the rate of days to come."""
 PROCESS = "process the instance (slapos node instance)"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`sentences` are the problems, or when it is good the one that says how things stand."""
-
-    good: bool
-    sentences: tuple[str, ...]
-
-
-def judge(problems: Iterator[str], otherwise: str) -> Verdict:
-    """Bad with all problems, or good with the sentence `otherwise`."""
-    found = tuple(problems)
-    return Verdict(not found, found or (otherwise,))
 
 
 # ---- the server

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from slapos.recipe.erp5.errors import Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.verdict import Verdict
+from slapos.recipe.erp5.verdict import Verdict
 
 PERIODICITY = 2
 """Minutes between two runs; slapos's own default, said here because a string from a profile would be refused."""

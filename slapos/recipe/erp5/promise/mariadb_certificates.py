@@ -3,9 +3,9 @@
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.verdict import Verdict
 from slapos.recipe.erp5.promise.base import Promise
 from slapos.recipe.erp5.tls import status, verdict
+from slapos.recipe.erp5.verdict import Verdict
 
 
 class RunPromise(Promise):
