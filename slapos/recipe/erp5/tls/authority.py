@@ -4,7 +4,6 @@
 import contextlib
 import functools
 import http.client
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from cryptography import x509
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
+from slapos.recipe.erp5.http_limits import body_of, deadline
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import certificates, files, own, template
 from slapos.recipe.erp5.tls.certificates import Pair
@@ -61,40 +61,12 @@ class Client(CaucaseClient):
         with deadline(connection, DEADLINE):
             connection.request(method, self._path + url, body, headers or {})
             response = connection.getresponse()
-            content = body_of(response, self._largest)
+            content = body_of(response, self._largest or LARGEST)
         if response.status == http.client.CREATED:
             return response.getheader("Location")
         if not 200 <= response.status < 300:
             raise CaucaseHTTPError(response.status, response.getheaders(), content[:200])
         return content
-
-
-def body_of(response: http.client.HTTPResponse, largest: int = 0) -> bytes:
-    """The whole body. Raises HTTPException when it is cut, ValueError for more than `largest` bytes (0: LARGEST)."""
-    largest = largest or LARGEST
-    content = response.read(largest + 1)
-    if len(content) > largest:
-        raise ValueError(f"more than {largest} bytes")
-    if response.length:  # what is still to come: read() with a limit ends silently with the connection
-        raise http.client.IncompleteRead(content, response.length)
-    return content
-
-
-@contextlib.contextmanager
-def deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
-    """End what `connection` is doing after so many seconds: it then fails as if the other side had gone."""
-
-    def end() -> None:
-        with contextlib.suppress(OSError, AttributeError):  # not connected, or not any more
-            connection.sock.shutdown(2)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 @contextlib.contextmanager

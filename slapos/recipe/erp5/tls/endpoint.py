@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
+from slapos.recipe.erp5.http_limits import body_of, deadline
 from slapos.recipe.erp5.tls import authority
 
 
@@ -51,7 +52,7 @@ class Endpoint:
             self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context
         )
         headers = {"Content-Type": "application/json"} if content is not None else {}
-        with contextlib.closing(connection), authority.deadline(connection, authority.DEADLINE):
+        with contextlib.closing(connection), deadline(connection, authority.DEADLINE):
             connection.request(method, parts.path.rstrip("/") + path, content, headers)
             response = connection.getresponse()
-            return response.status, authority.body_of(response)
+            return response.status, body_of(response, authority.LARGEST)
