@@ -277,11 +277,3 @@ def test_physical_backups_count_as_well():
 )
 def test_binary_logs_to_come(logs, expected):
     assert verdict.binary_logs_to_come(logs, NOW) == expected
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 days")],
-)
-def test_duration(seconds, text):
-    assert verdict.duration(timedelta(seconds=seconds)) == text

@@ -32,7 +32,7 @@ from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.actions import ACTIONS, Action, Options
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import REFUSE, Preflight, Reason
-from slapos.recipe.erp5.mariadb.space import size_text
+from slapos.recipe.erp5.words import size_text
 
 FORCE = "force"
 """The option that is offered only where the preflight asks for it."""

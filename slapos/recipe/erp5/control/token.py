@@ -11,8 +11,8 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.passwords import make_token
+from slapos.recipe.erp5.words import bracketed
 
 _FORM = re.compile(r"[0-9a-f]{32}")
 

@@ -13,7 +13,7 @@ from slapos.recipe.erp5.errors import ConfigurationError, Error, Refused
 from slapos.recipe.erp5.mariadb import journal
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.journal import Entry
-from slapos.recipe.erp5.mariadb.status import is_locked
+from slapos.recipe.erp5.process import is_locked
 
 
 @dataclass(frozen=True)

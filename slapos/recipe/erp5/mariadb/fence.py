@@ -17,7 +17,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.preflight import INFO, WARN, Preflight, Reason
 from slapos.recipe.erp5.mariadb.role_state import Fence
 from slapos.recipe.erp5.mariadb.sql_role import Client
-from slapos.recipe.erp5.mariadb.status import is_locked
+from slapos.recipe.erp5.process import is_locked
 
 GRACE = 0.2
 """Seconds that a transaction has to end by itself, before its connection is ended."""

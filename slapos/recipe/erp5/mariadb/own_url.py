@@ -3,7 +3,8 @@
 
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.primary import Primary, bracketed
+from slapos.recipe.erp5.mariadb.primary import Primary
+from slapos.recipe.erp5.words import bracketed
 
 
 def host(config: Config) -> str:

@@ -17,12 +17,12 @@ from slapos.recipe.erp5.mariadb import (
     replication_verdict,
     role_state,
     store,
-    verdict,
 )
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.gtid import Gtid
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus
 from slapos.recipe.erp5.mariadb.role_state import RoleState
+from slapos.recipe.erp5.words import duration
 
 REFUSE, FORCE, WARN, INFO = "refuse", "force", "warn", "info"
 
@@ -186,7 +186,7 @@ def applying_problems(snapshot: Snapshot, own: Own) -> Iterator[Reason]:
 def backup_remarks(snapshot: Snapshot) -> Iterator[Reason]:
     """How old the newest backup is."""
     if snapshot.backup:
-        age = verdict.duration(snapshot.now - times.parse(snapshot.backup))
+        age = duration(snapshot.now - times.parse(snapshot.backup))
         yield Reason(INFO, f"the newest backup here was begun at {snapshot.backup}, {age} ago")
     else:
         yield Reason(WARN, "there is no backup here, expected one: bin/mariadb-dump-script makes one")

@@ -14,10 +14,11 @@ from pymysql.constants import COMMAND
 
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import gtid, sql
-from slapos.recipe.erp5.mariadb.primary import Primary, bracketed
+from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.sql import Account
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.words import bracketed
 
 CONNECT_RETRY = 10
 """Seconds between two attempts of a replica to reach its primary; MariaDB's default is 60."""

@@ -5,7 +5,7 @@ import ipaddress
 from pathlib import Path
 
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.primary import bracketed
+from slapos.recipe.erp5.words import bracketed
 
 
 def folder(config: Config) -> Path:

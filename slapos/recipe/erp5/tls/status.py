@@ -16,10 +16,10 @@ from slapos.recipe.erp5.control.state import Job
 from slapos.recipe.erp5.errors import CertificateError, Error
 from slapos.recipe.erp5.mariadb import sql
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.tls import JOB, certificates, own
 from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.words import bracketed
 
 TIMEOUT = 4
 """Seconds that one step of a look at a server may take; a promise is killed after 20 s."""

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
-from slapos.recipe.erp5.mariadb.verdict import duration
 from slapos.recipe.erp5.tls.certificates import ALARM_UNDER, RENEW_UNDER
 from slapos.recipe.erp5.tls.status import Item, Shown, Status
 from slapos.recipe.erp5.verdict import Verdict, judge
+from slapos.recipe.erp5.words import duration
 
 FIRST = timedelta(minutes=15)
 """How long a placeholder may stay: the authority starts with the partition, and is asked every few minutes."""
