@@ -23,8 +23,9 @@ import pymysql
 import pytest
 from pymysql.connections import Connection
 
+from slapos.recipe.erp5.control import action, journal
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import action, actions, journal, role_state
+from slapos.recipe.erp5.mariadb import actions, role_state
 from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, PhysicalBackup
 from tests.render.partition import complete
 from tests.service import servers, tls_fixtures

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from slapos.recipe.erp5.control import sampler, token
-from slapos.recipe.erp5.mariadb import action, journal
+from slapos.recipe.erp5.control import action, journal, sampler, token
 from slapos.recipe.erp5.mariadb.config import Network
 from tests.service import servers
 from tests.service.control_fixtures import TOKEN, Client, Front, fronted

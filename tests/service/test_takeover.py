@@ -7,12 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.control import action, journal
 from slapos.recipe.erp5.control.peer_client import PeerUnreachable
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import (
-    action,
     actions,
-    journal,
     peer_actions,
     replication_status,
     replication_verdict,

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import metrics
 from slapos.recipe.erp5.control.facts import Backup, Certificate, Facts, Promise, Server, Service, Source
-from slapos.recipe.erp5.mariadb.journal import Entry
+from slapos.recipe.erp5.control.journal import Entry
 
 NOW = times.parse("2026-11-25T03:00:00Z")
 NOTHING = Facts(

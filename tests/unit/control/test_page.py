@@ -11,10 +11,10 @@ from werkzeug.wrappers import Request
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.control import page, session
 from slapos.recipe.erp5.control.page import Page
+from slapos.recipe.erp5.control.preflight import Preflight, Reason
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb.actions import Action, Option
-from slapos.recipe.erp5.mariadb.preflight import Preflight, Reason
 from tests.unit.mariadb import partition
 
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -6,10 +6,10 @@ import importlib
 
 import pytest
 
-from slapos.recipe.erp5.control import watcher
+from slapos.recipe.erp5.control import action, watcher
 from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import Busy, ServerError
-from slapos.recipe.erp5.mariadb import action, own_url, role_state
+from slapos.recipe.erp5.mariadb import own_url, role_state
 from slapos.recipe.erp5.mariadb import watch as real
 from slapos.recipe.erp5.mariadb.role_state import Fence, HandOver, PendingFence
 from tests.unit.mariadb import partition

@@ -5,10 +5,10 @@ import importlib
 
 import pytest
 
+from slapos.recipe.erp5.control.preflight import FORCE, INFO, REFUSE, WARN, Preflight, Reason, require
 from slapos.recipe.erp5.errors import ConfigurationError, Refused
-from slapos.recipe.erp5.mariadb import actions, preflight
+from slapos.recipe.erp5.mariadb import actions
 from slapos.recipe.erp5.mariadb.actions import ACTIONS
-from slapos.recipe.erp5.mariadb.preflight import FORCE, INFO, REFUSE, WARN, Preflight, Reason
 
 
 @pytest.mark.parametrize("name", sorted(ACTIONS))
@@ -48,14 +48,14 @@ def test_options_that_are_refused_without_a_word_of_them(text, sentence):
 
 def test_what_a_preflight_allows():
     fine = Preflight("takeover", (Reason(INFO, "a"), Reason(WARN, "b")))
-    preflight.require(fine, forced=False)
+    require(fine, forced=False)
     force = Preflight("takeover", (Reason(FORCE, "a"), Reason(FORCE, "b"), Reason(INFO, "c")))
-    preflight.require(force, forced=True)
+    require(force, forced=True)
     with pytest.raises(Refused, match=r"^takeover is refused: a; b; or force it \(--force\), and accept that$"):
-        preflight.require(force, forced=False)
+        require(force, forced=False)
     refused = Preflight("takeover", (Reason(REFUSE, "a"), Reason(FORCE, "b")))
     with pytest.raises(Refused, match=r"^takeover is refused: a$"):
-        preflight.require(refused, forced=True)
+        require(refused, forced=True)
 
 
 @pytest.mark.parametrize(

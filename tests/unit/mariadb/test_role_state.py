@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
+from slapos.recipe.erp5.control import action, journal
+from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.errors import Busy, ConfigurationError, Refused, ServerError
-from slapos.recipe.erp5.mariadb import action, journal, role_state
+from slapos.recipe.erp5.mariadb import role_state
 from slapos.recipe.erp5.mariadb.config import Config, Replication
-from slapos.recipe.erp5.mariadb.journal import Entry
 from slapos.recipe.erp5.mariadb.role_state import Fence, PendingFence, Promotion, RoleState, Upstream
 from tests.unit.mariadb.partition import config as make_config
 
@@ -145,7 +146,7 @@ def test_one_at_a_time(config):
 
 def test_a_killed_action_is_not_running(config):
     program = (
-        "import os, signal, sys, time; from slapos.recipe.erp5.mariadb import action;"
+        "import os, signal, sys, time; from slapos.recipe.erp5.control import action;"
         "from tests.unit.mariadb.partition import config; from pathlib import Path;"
         "act = action.running(config(Path(sys.argv[1])), 'takeover', 'page'); act.__enter__();"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5 import process, supervisor, times
+from slapos.recipe.erp5.control import action, journal
+from slapos.recipe.erp5.control.action import Running
+from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.control.sampler import Look, Sample, Sampler
 from slapos.recipe.erp5.errors import Error
-from slapos.recipe.erp5.mariadb import action, gtid, journal, primary, replication_verdict, role_state
+from slapos.recipe.erp5.mariadb import gtid, primary, replication_verdict, role_state
 from slapos.recipe.erp5.mariadb import status as database
-from slapos.recipe.erp5.mariadb.action import Running
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.journal import Entry
 from slapos.recipe.erp5.mariadb.replication_status import ReplicationStatus, known_lag
 from slapos.recipe.erp5.tls import status as tls_status
 from slapos.recipe.erp5.verdict import Verdict

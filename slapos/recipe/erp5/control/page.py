@@ -24,6 +24,7 @@ from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import facts, metrics, plot, session, token
 from slapos.recipe.erp5.control.facts import Facts
 from slapos.recipe.erp5.control.peer import PERIOD, Wrong
+from slapos.recipe.erp5.control.preflight import REFUSE, Preflight, Reason
 from slapos.recipe.erp5.control.runner import Runner
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.session import Session
@@ -31,7 +32,6 @@ from slapos.recipe.erp5.errors import Busy, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.actions import ACTIONS, Action, Options
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import REFUSE, Preflight, Reason
 from slapos.recipe.erp5.words import size_text
 
 FORCE = "force"

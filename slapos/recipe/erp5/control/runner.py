@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, cast
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control import action
 from slapos.recipe.erp5.control.scheduler import python_command, python_path
 from slapos.recipe.erp5.errors import Busy
-from slapos.recipe.erp5.mariadb import action
 from slapos.recipe.erp5.mariadb.config import Config
 
 MODULE = "slapos.recipe.erp5.mariadb.actions"

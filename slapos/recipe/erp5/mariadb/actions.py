@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control import action
+from slapos.recipe.erp5.control.action import Act
+from slapos.recipe.erp5.control.preflight import Preflight
 from slapos.recipe.erp5.errors import Busy, ConfigurationError
-from slapos.recipe.erp5.mariadb import action
 from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import Preflight
 
 BUSY = 75
 """Exit status when another action runs (EX_TEMPFAIL)."""

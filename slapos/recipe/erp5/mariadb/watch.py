@@ -12,23 +12,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import peer_proof
+from slapos.recipe.erp5.control import action, journal, peer_proof
+from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.control.peer_client import Peer
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import (
-    action,
-    fence,
-    hand_over,
-    journal,
-    own_url,
-    peer_actions,
-    promote,
-    role_state,
-    sql,
-    status,
-)
+from slapos.recipe.erp5.mariadb import fence, hand_over, own_url, peer_actions, promote, role_state, sql, status
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.journal import Entry
 
 BY = "mariadb-control"
 SILENCE = timedelta(seconds=15)
