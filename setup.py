@@ -23,7 +23,7 @@ RECIPES = [
 
 PROGRAMS = {
     "mariadb-action": "mariadb.actions",
-    "mariadb-caucased": "tls.caucased",
+    "mariadb-caucased": "mariadb.caucased",
     "mariadb-control": "control.main",
     "mariadb-control-token": "control.token",
     "mariadb-create": "mariadb.create",
@@ -33,10 +33,10 @@ PROGRAMS = {
     "mariadb-physical-backup-now": "mariadb.physical",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
-    "mariadb-renew-certificates": "tls.renew",
+    "mariadb-renew-certificates": "mariadb.renew_certificates",
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
-    "mariadb-revoke-certificate": "tls.revoke",
+    "mariadb-revoke-certificate": "mariadb.revoke_certificate",
 }
 
 setup(

@@ -77,7 +77,7 @@ def site(tmp_path, monkeypatch):
     config = partition.config(tmp_path / "p")
     config.path("srv", "kept").mkdir()
     config.path("srv", "kept", "control-token").write_text(TOKEN)
-    files.ensure(config.tls, ("127.0.0.1",))
+    files.ensure(config.tls, "mariadb", ("127.0.0.1",))
     monkeypatch.setattr(peer.configuration, "load", lambda path: config)
     site = Site(config)
     yield site

@@ -7,7 +7,8 @@ from typing import Any
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.mariadb import primary
-from slapos.recipe.erp5.tls import files, waiting
+from slapos.recipe.erp5.mariadb.terms import TERMS
+from slapos.recipe.erp5.tls import files, template, waiting
 from slapos.recipe.erp5.tls.files import Files
 
 
@@ -23,7 +24,10 @@ class Recipe:
         self.folder, self.ips = Path(options["folder"]), options["ip"].split()
         where = Files(self.folder)
         wanted = waiting.wanted(
-            where, self.ips, bool(options["external-caucased-url"]), is_by_hand(options["replication"])
+            where,
+            template.of_server(TERMS.server_name, self.ips),
+            bool(options["external-caucased-url"]),
+            is_by_hand(options["replication"]),
         )
         self.new: dict[Path, str] = {}
         requests = []
@@ -37,7 +41,7 @@ class Recipe:
         options["requests"] = "".join(requests)
 
     def install(self) -> tuple[str, ...]:
-        files.ensure(self.folder, self.ips)
+        files.ensure(self.folder, TERMS.server_name, self.ips)
         for path, content in self.new.items():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             process.write_atomically(path, content)

@@ -24,6 +24,7 @@ from slapos.recipe.erp5.control.peer import PeerEndpoint
 from slapos.recipe.erp5.errors import Busy, Error
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.terms import TERMS
 
 LARGEST_BODY = 64 << 10
 TIMEOUT = 30.0
@@ -267,4 +268,4 @@ class Door:
 
 def _signer(path: Path) -> Signer:
     signer = importlib.import_module("slapos.recipe.erp5.tls.signer")  # with all that cryptography needs
-    return signer.Signer(lambda: configuration.load(path))
+    return signer.Signer(lambda: configuration.load(path), TERMS)

@@ -1,52 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Program mariadb-renew-certificates: gets, renews and loads the partition's certificates; the scheduler runs it often.
+"""Gets, renews and loads a partition's certificates; the scheduler runs it often.
 
 Each part stands alone: what fails leaves its old files in place and is one line and exit status 1, while the others go
 on. Everything is compared before it is written, so that a run with nothing to do changes nothing.
 """
 
-import argparse
 import json
 import os
-import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.errors import Busy, CertificateError, ServerError
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import logs, primary, replica, sql
-from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.tls import authority, certificates, join, own, status, template, waiting
+from slapos.recipe.erp5.errors import Busy, CertificateError
+from slapos.recipe.erp5.tls import authority, certificates, join, own, template, waiting
 from slapos.recipe.erp5.tls.authority import Trust
 from slapos.recipe.erp5.tls.certificates import RENEW_UNDER
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.tls.partition import Partition
+from slapos.recipe.erp5.tls.service import Service
 from slapos.recipe.erp5.tls.template import Template
 
 OWN = "own"
 """Our own authority's name in authority.json, whatever its address is."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 all is as it should be, 1 something is not (each in one sentence), 75 another run is at it."""
-    parser = argparse.ArgumentParser(prog="mariadb-renew-certificates", description="Renew what is due, now.")
-    parser.add_argument("--config", required=True, help="the partition's etc/mariadb.json")
-    path = parser.parse_args(arguments).config
-    return process.program(lambda: one_at_a_time(replica.effective(configuration.load(path))))
-
-
-def one_at_a_time(config: Config) -> int:
-    """Renew and load, unless another run is at it."""
+def one_at_a_time(service: Service) -> int:
+    """Renew and load, unless another run is at it. Returns a program's exit status."""
     os.umask(0o077)
     try:
         with process.lock(
-            config.path("var", "run", "certificates.lock"), "certificates are being renewed by another run"
+            service.config.path("var", "run", "certificates.lock"), "certificates are being renewed by another run"
         ):
-            return Run(config, times.now()).complete()
+            return Run(service, times.now()).complete()
     except Busy as error:
         process.log(f"busy: {error}")
         return os.EX_TEMPFAIL
@@ -86,9 +75,13 @@ def is_renewable(text: str, kind: Template, known: Trust, now: datetime) -> bool
 class Run:
     """One run; `failed` counts the parts that did not succeed."""
 
-    config: Config
+    service: Service
     now: datetime
     failed: int = field(default=0, init=False)
+
+    @property
+    def config(self) -> Partition:
+        return self.service.config
 
     @property
     def where(self) -> Files:
@@ -101,9 +94,9 @@ class Run:
             for path, kind in ((self.where.server, template.server(self.config)), (self.where.client, template.CLIENT)):
                 self._part(partial(self._own_pair, path, kind, known))
             self._part(self._sign_listed)
-        if status.follows_with_tls(self.config):
+        if self.service.follows():
             self._part(self._upstream)
-        self._part(partial(load, self.config))
+        self._part(partial(load, self.service))
         return 1 if self.failed else 0
 
     def _part(self, work: Callable[[], Trust | None]) -> Trust | None:
@@ -172,7 +165,7 @@ class Run:
         if count:
             process.log(f"signed {count} certificate requests that caucased.csr-to-sign lists")
 
-    # -- the primary's authority
+    # -- the authority of another partition
 
     def _upstream(self) -> None:
         upstream = self.where.upstream
@@ -185,7 +178,7 @@ class Run:
         try:
             known = authority.trust(url, *_parts(old), self.now)
         except CertificateError as error:
-            if isinstance(error.__cause__, OSError | HTTPException) or not self._has_endpoint():
+            if isinstance(error.__cause__, OSError | HTTPException) or not self._with_endpoint():
                 raise
             self._join_again(str(error))  # another authority is there than the one that we know
             return
@@ -201,24 +194,23 @@ class Run:
             process.log(f"upstream/{upstream.client.name}: a new certificate, as {reason}")
 
     def _join_again(self, reason: str) -> None:
-        if self.config.replication is None:
+        givers = self.service.givers()
+        if not givers:
+            terms = self.config.terms
             raise CertificateError(
-                f"the certificate of the primary's authority cannot be used ({reason}), and without the parameter "
-                "replication we cannot ask for another one: give replication.primary-url as the primary publishes it"
+                f"the certificate of the {terms.giver}'s authority cannot be used ({reason}), and {terms.no_parameter}"
             )
-        given = primary.parse(self.config.replication.primary_url)
-        present = replace(given, password=self.config.secrets.replication_password)
-        try:
-            join.join(self.config, present)  # the password may have been changed since it was a parameter
-        except CertificateError:
-            if present == given:
-                raise
-            join.join(self.config, given)
+        for number, giver in enumerate(givers, 1):
+            try:
+                join.join(giver)
+                break
+            except CertificateError:
+                if number == len(givers):
+                    raise
         process.log(f"upstream/client.pem: a new certificate, as {reason}")
 
-    def _has_endpoint(self) -> bool:
-        replication = self.config.replication
-        return replication is not None and bool(primary.parse(replication.primary_url).endpoint)
+    def _with_endpoint(self) -> bool:
+        return any(giver.endpoint for giver in self.service.givers())
 
 
 def _parts(known: Trust | None) -> tuple[tuple, tuple]:
@@ -234,74 +226,33 @@ def _replace(path: Path, text: str) -> None:
 # ---- loading
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """Fingerprints of the files that each server was last told to read; empty: none of which we know."""
-
-    mariadb: str = ""
-    nginx: str = ""
-
-
-def loaded_file(config: Config) -> Path:
-    """Where Loaded is kept."""
+def loaded_file(config: Partition) -> Path:
+    """Where read_loaded()'s answer is kept."""
     return config.path("var", "run", "certificates-loaded.json")
 
 
-def read_loaded(config: Config) -> Loaded:
-    """What was loaded last; nothing when that cannot be read, which loads once more."""
+def read_loaded(config: Partition) -> dict[str, str]:
+    """By server, the fingerprint of the files that it was last told to read; where there is none it is told again."""
     try:
         found = json.loads(loaded_file(config).read_text())
-        return Loaded(str(found["mariadb"]), str(found["nginx"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Loaded()
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
 
 
-def present(config: Config) -> str:
-    """The fingerprint of what mariadbd and nginx read."""
+def present(config: Partition) -> str:
+    """The fingerprint of what servers read."""
     where = Files(config.tls)
     return certificates.fingerprint(*(path.read_bytes() for path in (where.ca, where.crl, where.server)))
 
 
-def load(config: Config) -> None:
-    """Have both servers read the files when they changed since that was last done; one that is down does by itself.
+def load(service: Service) -> None:
+    """Have the servers read the files when they changed since that was last done; one that is down does by itself.
 
     Raises Error for a server that refuses them: that is tried again at the next run.
     """
-    before, wanted = read_loaded(config), present(config)
-    if before.nginx != wanted and _load_nginx(config):
-        before = Loaded(before.mariadb, wanted)
-        _save(config, before)
-    if before.mariadb != wanted and _load_mariadb(config):
-        _save(config, Loaded(wanted, before.nginx))
-
-
-def _save(config: Config, loaded: Loaded) -> None:
-    process.write_atomically(loaded_file(config), json.dumps({"mariadb": loaded.mariadb, "nginx": loaded.nginx}) + "\n")
-
-
-def _load_nginx(config: Config) -> bool:
-    master = logs.nginx_master(config.nginx_pid)
-    if master is None:
-        return False
-    os.kill(master, signal.SIGHUP)
-    process.log("nginx reads the certificates anew")
-    return True
-
-
-def _load_mariadb(config: Config) -> bool:
-    if not config.socket.exists():
-        return False
-    try:
-        connection = sql.connect(config.defaults_file, timeout=sql.CONNECT_TIMEOUT)
-    except sql.AccessDenied:
-        raise
-    except ServerError:
-        return False
-    with connection:
-        sql.flush_ssl(connection)
-    process.log("MariaDB reads the certificates anew")
-    return True
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    loaded, wanted = read_loaded(service.config), present(service.config)
+    for server in service.servers():
+        if loaded.get(server.name) != wanted and server.load():
+            loaded[server.name] = wanted
+            process.write_atomically(loaded_file(service.config), json.dumps(loaded) + "\n")

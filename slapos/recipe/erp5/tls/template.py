@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What our certificates are to say: a server's, and a replication client's; nothing of it comes from who asks."""
 
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -8,9 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import certificates, files, own
-from slapos.recipe.erp5.tls.files import CLIENT_NAME, SERVER_NAME
+from slapos.recipe.erp5.tls.files import CLIENT_NAME
+from slapos.recipe.erp5.tls.partition import Partition
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,14 @@ SUBJECT = files.name(CLIENT_NAME).rfc4514_string()
 """The subject that replicas ask for, as proof.request() has it."""
 
 
-def server(config: Config) -> Template:
-    """The certificate of mariadbd and nginx."""
-    return Template(SERVER_NAME, frozenset(own.addresses(config)))
+def server(config: Partition) -> Template:
+    """The certificate of the partition's servers."""
+    return of_server(config.terms.server_name, own.addresses(config))
+
+
+def of_server(name: str, ips: Iterable[str]) -> Template:
+    """The certificate of the servers of this name, at these addresses (empty ones are none)."""
+    return Template(name, frozenset(str(ipaddress.ip_address(ip)) for ip in ips if ip))
 
 
 def request(template: Template, key: rsa.RSAPrivateKey) -> str:

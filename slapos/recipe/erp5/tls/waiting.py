@@ -2,24 +2,22 @@
 """Certificate requests that wait for a person: each lies in one file with its key, beside its certificate."""
 
 import contextlib
-import ipaddress
-from collections.abc import Iterable
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.tls import certificates, files, template
-from slapos.recipe.erp5.tls.files import SERVER_NAME, Files
+from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.template import Template
 
 
-def wanted(where: Files, ips: Iterable[str], external: bool, by_hand: bool) -> dict[Path, Template]:
+def wanted(where: Files, server: Template, external: bool, by_hand: bool) -> dict[Path, Template]:
     """The files whose requests a person is to approve, and what they ask for.
 
-    `external`: our own certificates are another authority's; `by_hand`: ours as a replica is approved at the primary.
+    `server`: what our servers' certificate says; `external`: our own certificates are another authority's; `by_hand`:
+    ours as a replica is approved at the primary.
     What has a certificate already needs none, unless it asks for another one.
     """
-    server = Template(SERVER_NAME, frozenset(str(ipaddress.ip_address(ip)) for ip in ips if ip))
     ours = {where.server: server, where.client: template.CLIENT} if external else {}
     upstream = where.upstream.client
     # A primary may say that it cannot sign: then the request waits already.
