@@ -134,7 +134,7 @@ def test_a_request_that_somebody_changed(primary, between, config, change):
 
 
 def test_a_request_of_another_subject_gets_what_replicas_get(primary, between, config, upstream, monkeypatch):
-    monkeypatch.setattr(template, "SUBJECT", "CN=root")
+    monkeypatch.setattr(template.Template, "subject", "CN=root")
     monkeypatch.setattr(template, "request", lambda _, key, ask=template.request: ask(template.Template("root"), key))
     join.join(giver(config, published(primary)))
     made = certificates.pair(upstream.client.read_text()).certificate

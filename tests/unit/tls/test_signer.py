@@ -52,7 +52,7 @@ def signer(config, signed):
     return Signer(lambda: config, TERMS, lambda: NOW)
 
 
-def request(signer, password="r", subject=template.SUBJECT, **changes):
+def request(signer, password="r", subject=template.CLIENT.subject, **changes):
     challenge = signer.challenge()["challenge"]
     mac = proof.request(password, challenge, NONCE, PUBLIC, subject)
     return {"challenge": challenge, "nonce": NONCE, "csr": CSR, "mac": mac, **changes}

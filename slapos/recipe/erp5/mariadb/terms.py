@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What MariaDB partitions call things where they speak of certificates."""
 
-from slapos.recipe.erp5.tls.partition import Terms
+from slapos.recipe.erp5.tls.partition import CLIENT_NAME, Terms
 
 TERMS = Terms(
     authority="mariadb-caucased",
     control="mariadb-control",
     promise="mariadb-certificates",
     server_name="mariadb",
+    client_name=CLIENT_NAME,
+    client_serves=False,
     path="/replication",
     giver="primary",
     asker="replica",

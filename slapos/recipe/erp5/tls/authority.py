@@ -238,7 +238,7 @@ def revoke(config: Partition, serial: int) -> None:
 
 
 def sign_listed(config: Partition) -> int:
-    """Sign the waiting requests with a key of `caucased.csr-to-sign`, as replication clients; how many there were.
+    """Sign the waiting requests with a key of `caucased.csr-to-sign`, as askers get it; how many there were.
 
     Raises CertificateError.
     """
@@ -248,7 +248,7 @@ def sign_listed(config: Partition) -> int:
     with asking(url, "sign what caucased.csr-to-sign lists"), contextlib.closing(_signing(config)) as client:
         numbers = [number for number, key in _waiting(client) if key in wanted]
         for number in numbers:
-            client.createCertificate(number, template.to_sign(template.CLIENT).encode())
+            client.createCertificate(number, template.to_sign(template.client(config.terms)).encode())
         return len(numbers)
 
 

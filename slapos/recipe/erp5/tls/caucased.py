@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
@@ -25,8 +26,11 @@ LOOK_EVERY = 30.0
 """Seconds after which a changed configuration has been noticed at the latest."""
 
 
-def run(path: Path, load: Load) -> None:
-    """Be the authority that the configuration at `path` asks for, or none, until a signal. Raises Error."""
+def run(path: Path, load: Load, with_exchange: bool = False) -> None:
+    """Be the authority that the configuration at `path` asks for, or none, until a signal. Raises Error.
+
+    `with_exchange`: certificates and authorities are exchanged at its own address too (exchange.py).
+    """
     os.umask(0o077)
     config = load(path)
     watch = Watch(path, load, config)
@@ -35,12 +39,13 @@ def run(path: Path, load: Load) -> None:
         process.log(f"no authority of our own, as {config.caucased.external_caucased_url} is used")
         while True:
             watch.wait(LOOK_EVERY)
-    from slapos.recipe.erp5.tls import own_authority
+    from slapos.recipe.erp5.tls import exchange, own_authority
 
     with process.step("prepare the certificate authority"):
         own_authority.prepare(config, times.now())
     _end_at_once()
-    own_authority.serve(config, watch.until)
+    around = partial(exchange.Exchange, lambda: load(path), config.terms) if with_exchange else None
+    own_authority.serve(config, watch.until, around)
 
 
 def _end_at_once() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Small exchanges of JSON with another partition's HTTPS endpoint, with limits of time and size."""
+"""Small exchanges of JSON with another partition's endpoint, with limits of time and size."""
 
 import contextlib
 import http.client
@@ -16,7 +16,10 @@ from slapos.recipe.erp5.tls.partition import Terms
 
 
 class Endpoint:
-    """The HTTPS base, such as https://[::1]:22000, of who is the giver in `terms`, asked with the TLS of `context`."""
+    """The HTTP or HTTPS base, such as https://[::1]:22000, of who is the giver in `terms`.
+
+    It is asked with the TLS of `context`.
+    """
 
     def __init__(self, base: str, context: ssl.SSLContext, terms: Terms) -> None:
         self.base, self.context, self.terms = base, context, terms
@@ -51,8 +54,11 @@ class Endpoint:
 
     def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes]:
         parts = urlsplit(self.base)
-        connection = http.client.HTTPSConnection(
-            self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context
+        connection = (
+            http.client.HTTPSConnection(self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context)
+            if parts.scheme == "https"
+            # Where all that matters is proved in what is said (join.py, introduction.py), the wire need not be.
+            else http.client.HTTPConnection(self.host, parts.port or 80, timeout=authority.TIMEOUT)
         )
         headers = {"Content-Type": "application/json"} if content is not None else {}
         with contextlib.closing(connection), deadline(connection, authority.DEADLINE):

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.tls.partition import CLIENT_NAME
 
-CLIENT_NAME = "slapos-replication-client"
 CLIENT_SUBJECT = f"/CN={CLIENT_NAME}"
 """The subject of every replication client, in the form of REQUIRE SUBJECT: an account has one, and grants replicate."""
 PLACEHOLDER_NAME = "placeholder until the certificate authority has answered"

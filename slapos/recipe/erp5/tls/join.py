@@ -22,6 +22,7 @@ from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.endpoint import Endpoint
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.partition import Terms
+from slapos.recipe.erp5.tls.template import Template
 
 _ANSWER = ("certificate", "ca", "crl", "caucased-url", "mac")
 
@@ -40,16 +41,21 @@ class Giver:
     secret: str = field(repr=False)
     authority_url: str = ""
 
+    @property
+    def kind(self) -> Template:
+        """What it gives."""
+        return template.client(self.terms)
+
 
 class Pending(CertificateError):
     """A request waits until somebody approves it by hand: nothing is wrong, try again later."""
 
 
-def needs_join(upstream: Files, now: datetime) -> str:
-    """Why the files of `upstream` (Files(config.tls).upstream) are of no use to connect with; empty when they are."""
+def needs_join(where: Files, now: datetime, kind: Template = template.CLIENT) -> str:
+    """Why the files `where`, such as Files(config.tls).upstream, are of no use to connect with; empty when they are."""
     try:
-        known = read_trust(upstream)
-        authority.check(read(upstream.client), template.CLIENT, known, now)
+        known = read_trust(where)
+        authority.check(read(where.client), kind, known, now)
     except CertificateError as error:
         return str(error)
     over = any(certificates.list_life_left(one, now) <= 0 for one in known.lists)
@@ -101,7 +107,7 @@ def _refreshed(giver: Giver, clock: Callable[[], datetime]) -> bool:
     try:
         old, client = read_trust(giver.where), read(giver.where.client)
         known = authority.trust(noted["caucased-url"], old.authorities, old.lists, clock())
-        authority.check(client, template.CLIENT, known, clock())
+        authority.check(client, giver.kind, known, clock())
     except CertificateError:
         return False
     write(giver.where, known, client, noted)
@@ -111,32 +117,32 @@ def _refreshed(giver: Giver, clock: Callable[[], datetime]) -> bool:
 def _by_proof(giver: Giver, clock: Callable[[], datetime]) -> None:
     # We may not know the giver's authority yet; what is learnt here proves itself (proof.py).
     endpoint, key = Endpoint(giver.endpoint, unverified(), giver.terms), files.new_key()
-    challenge = _challenge(endpoint)
-    nonce, asked = secrets.token_hex(32), template.request(template.CLIENT, key)
+    challenge = challenge_of(endpoint)
+    nonce, asked = secrets.token_hex(32), template.request(giver.kind, key)
     public_key = certificates.spki(key.public_key())
-    mac = proof.request(giver.secret, challenge, nonce, public_key, template.SUBJECT)
+    mac = proof.request(giver.secret, challenge, nonce, public_key, giver.kind.subject)
     body = {"challenge": challenge, "nonce": nonce, "csr": asked, "mac": mac, "host": endpoint.host}
     status, answer = endpoint.ask("POST", f"{giver.terms.path}/certificate", body)
     if status != 200:
-        raise _refusal(endpoint, status, answer)
+        raise refusal(endpoint, status, answer)
     _check_proof(endpoint, answer, giver.secret, challenge, nonce, public_key)
     known = Trust(answer["ca"], answer["crl"])
     with _from(str(endpoint)):
         whole = files.key_text(key) + answer["certificate"]
         known = authority.newest(_each(known), known.lists, clock())
-        authority.check(whole, template.CLIENT, known, clock())
+        authority.check(whole, giver.kind, known, clock())
     write(giver.where, known, whole, {"caucased-url": answer["caucased-url"], "endpoint": giver.endpoint})
 
 
-def _challenge(endpoint: Endpoint) -> str:
+def challenge_of(endpoint: Endpoint) -> str:
     status, answer = endpoint.ask("GET", f"{endpoint.terms.path}/challenge")
     challenge = answer.get("challenge")
     if status != 200 or not isinstance(challenge, str) or len(challenge) != 64:
-        raise _refusal(endpoint, status, answer)
+        raise refusal(endpoint, status, answer)
     return challenge
 
 
-def _refusal(endpoint: Endpoint, status: int, answer: dict[str, Any]) -> CertificateError:
+def refusal(endpoint: Endpoint, status: int, answer: dict[str, Any]) -> CertificateError:
     # Not proved to be the giver's: short, one line, and only said.
     said = " ".join(str(answer.get("error", "it gave no reason")).split())[:300]
     if status == 409:
@@ -154,7 +160,12 @@ def _check_proof(
         *content, mac = map(str, texts)
         if proof.equal(proof.answer(secret, challenge, nonce, public_key, *content), mac):
             return
-    raise CertificateError(
+    raise unproved(endpoint)
+
+
+def unproved(endpoint: Endpoint) -> CertificateError:
+    """What an answer without the right proof is."""
+    return CertificateError(
         f"the answer of {endpoint.base} is not proved with the {endpoint.terms.secret}, expected our "
         f"{endpoint.terms.giver}'s: it is another server, or somebody between changed the answer; nothing of it was "
         "used"
@@ -198,7 +209,7 @@ def record(where: Files) -> dict[str, str]:
 
 def _by_hand(giver: Giver, url: str, clock: Callable[[], datetime]) -> None:
     pending = Files.pending(giver.where.client)
-    asked = waiting.request(pending, template.CLIENT)
+    asked = waiting.request(pending, giver.kind)
     number, certificate = authority.obtain(url, asked)
     if not certificate:
         raise Pending(
@@ -209,5 +220,5 @@ def _by_hand(giver: Giver, url: str, clock: Callable[[], datetime]) -> None:
         # Nothing proves this authority but that it is the one in the parameters, at this first use.
         known = authority.trust(url, (), (), clock(), first_use=True)
         key = waiting.key_of(pending)
-        authority.check(key + certificate, template.CLIENT, known, clock())
+        authority.check(key + certificate, giver.kind, known, clock())
     write(giver.where, known, key + certificate, {"caucased-url": url, "endpoint": ""})

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.tls import certificates, files, own
+from slapos.recipe.erp5.tls.exchange import Wsgi
 from slapos.recipe.erp5.tls.partition import Partition
 
 VALIDITY_DAYS = 93
@@ -102,12 +103,14 @@ def _users_authority(config: Partition) -> Any:
 # ---- serving
 
 
-def serve(config: Partition, until: Callable[[datetime], datetime]) -> None:
+def serve(config: Partition, until: Callable[[datetime], datetime], around: Callable[[Wsgi], Wsgi] | None) -> None:
     """Run caucased in this process, until a signal. Raises OSError when an address is in use.
 
-    `until` is what its main thread waits with for a moment; it returns the present.
+    `until` is what its main thread waits with for a moment; it returns the present. `around` may add to what is served.
     """
     http.ThreadingWSGIServer = Server
+    if around:
+        http.Application = lambda **options: around(wsgi.Application(**options))
     wsgi.MAX_BODY_LENGTH = LARGEST_REQUEST
     with process.attempting(f"serve as a certificate authority at {own.netloc(config)}"):
         http.main(

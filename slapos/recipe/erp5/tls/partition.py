@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+CLIENT_NAME = "slapos-replication-client"
+"""The common name of clients that replicate, which is their whole subject."""
+
 
 @dataclass(frozen=True)
 class Caucased:
@@ -30,6 +33,8 @@ class Terms:
     control: str  # the service that renews
     promise: str  # the promise about certificates
     server_name: str  # the common name of its servers' certificates
+    client_name: str  # that of what askers are given
+    client_serves: bool  # whether who has that is a server too
     path: str  # where its endpoint has the exchange of certificates
     giver: str
     asker: str

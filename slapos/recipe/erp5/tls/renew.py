@@ -11,15 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Busy, CertificateError
 from slapos.recipe.erp5.tls import authority, certificates, join, own, template, waiting
 from slapos.recipe.erp5.tls.authority import Trust
-from slapos.recipe.erp5.tls.certificates import RENEW_UNDER
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.tls.member import Member, due, is_renewable, replace
 from slapos.recipe.erp5.tls.partition import Partition
 from slapos.recipe.erp5.tls.service import Service
 from slapos.recipe.erp5.tls.template import Template
@@ -39,33 +38,6 @@ def one_at_a_time(service: Service) -> int:
     except Busy as error:
         process.log(f"busy: {error}")
         return os.EX_TEMPFAIL
-
-
-# ---- decide
-
-
-def due(text: str, kind: Template, known: Trust, now: datetime) -> str:
-    """Why the key and certificate in `text` (empty: none) have to be replaced; empty when they are good."""
-    if not text:
-        return "there is none"
-    try:
-        pair = certificates.pair(text)
-        if certificates.is_placeholder(pair.certificate):
-            return "it is a placeholder"
-        authority.check_certificate(pair.certificate, kind, known, now)
-    except CertificateError as error:
-        return str(error)
-    left = certificates.life_left(pair.certificate, now)
-    return f"{left:.0%} of its life is left" if left < RENEW_UNDER else ""
-
-
-def is_renewable(text: str, kind: Template, known: Trust, now: datetime) -> bool:
-    """Whether the old key may ask for a new certificate that says the same."""
-    try:
-        authority.check(text, kind, known, now)
-    except CertificateError:
-        return False
-    return True
 
 
 # ---- act
@@ -91,7 +63,10 @@ class Run:
         """Do all parts; returns the exit status."""
         known = self._part(self._own_trust)
         if known:
-            for path, kind in ((self.where.server, template.server(self.config)), (self.where.client, template.CLIENT)):
+            for path, kind in (
+                (self.where.server, template.server(self.config)),
+                (self.where.client, template.client(self.config.terms)),
+            ):
                 self._part(partial(self._own_pair, path, kind, known))
             self._part(self._sign_listed)
         if self.service.follows():
@@ -121,9 +96,9 @@ class Run:
         else:
             anchors = authority.own_certificates(self.config)
             known = authority.trust(url, anchors, old.lists if old else (), self.now)
-        _replace(self.where.ca, known.ca)
-        _replace(self.where.crl, known.crl)
-        _replace(self.where.authority, json.dumps({"caucased-url": source}, indent=2) + "\n")
+        replace(self.where.ca, known.ca)
+        replace(self.where.crl, known.crl)
+        replace(self.where.authority, json.dumps({"caucased-url": source}, indent=2) + "\n")
         return known
 
     def _old_trust(self) -> Trust | None:
@@ -169,58 +144,12 @@ class Run:
 
     def _upstream(self) -> None:
         upstream = self.where.upstream
-        url = join.record(upstream).get("caucased-url", "")
-        try:
-            old, text = join.read_trust(upstream), join.read(upstream.client)
-        except CertificateError as error:
-            self._join_again(str(error))
-            return
-        try:
-            known = authority.trust(url, *_parts(old), self.now)
-        except CertificateError as error:
-            if isinstance(error.__cause__, OSError | HTTPException) or not self._with_endpoint():
-                raise
-            self._join_again(str(error))  # another authority is there than the one that we know
-            return
-        _replace(upstream.ca, known.ca)
-        _replace(upstream.crl, known.crl)
-        reason = due(text, template.CLIENT, known, self.now)
-        if reason and not is_renewable(text, template.CLIENT, known, self.now):
-            self._join_again(reason)
-        elif reason:
-            new = authority.renew(url, certificates.pair(text))
-            authority.check(new, template.CLIENT, known, self.now)
-            process.write_atomically(upstream.client, new)
-            process.log(f"upstream/{upstream.client.name}: a new certificate, as {reason}")
-
-    def _join_again(self, reason: str) -> None:
-        givers = self.service.givers()
-        if not givers:
-            terms = self.config.terms
-            raise CertificateError(
-                f"the certificate of the {terms.giver}'s authority cannot be used ({reason}), and {terms.no_parameter}"
-            )
-        for number, giver in enumerate(givers, 1):
-            try:
-                join.join(giver)
-                break
-            except CertificateError:
-                if number == len(givers):
-                    raise
-        process.log(f"upstream/client.pem: a new certificate, as {reason}")
-
-    def _with_endpoint(self) -> bool:
-        return any(giver.endpoint for giver in self.service.givers())
+        name = f"upstream/{upstream.client.name}"
+        Member(upstream, name, self.config.terms, self.service.givers, self.now).keep()
 
 
 def _parts(known: Trust | None) -> tuple[tuple, tuple]:
     return (known.authorities, known.lists) if known else ((), ())
-
-
-def _replace(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text() != text:
-        process.write_atomically(path, text)
-        process.log(f"{path.name}: changed")
 
 
 # ---- loading

@@ -12,15 +12,32 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from slapos.recipe.erp5.tls import certificates, files, own
 from slapos.recipe.erp5.tls.files import CLIENT_NAME
-from slapos.recipe.erp5.tls.partition import Partition
+from slapos.recipe.erp5.tls.partition import Partition, Terms
 
 
 @dataclass(frozen=True)
 class Template:
-    """The common name, which is the whole subject, and the addresses of a server (none: a client)."""
+    """The common name, which is the whole subject, and the addresses of a server (none: a client).
+
+    `both`: it is a server's and a client's, wherever it is.
+    """
 
     name: str
     ips: frozenset[str] = frozenset()
+    both: bool = False
+
+    @property
+    def subject(self) -> str:
+        """As proof.request() has it."""
+        return files.name(self.name).rfc4514_string()
+
+    @property
+    def usages(self) -> list[x509.ObjectIdentifier]:
+        server, client = self.both or bool(self.ips), self.both or not self.ips
+        return [
+            *([ExtendedKeyUsageOID.SERVER_AUTH] if server else []),
+            *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else []),
+        ]
 
     def describes(self, certificate: x509.Certificate) -> bool:
         """Whether a certificate says just this."""
@@ -28,8 +45,11 @@ class Template:
 
 
 CLIENT = Template(CLIENT_NAME)
-SUBJECT = files.name(CLIENT_NAME).rfc4514_string()
-"""The subject that replicas ask for, as proof.request() has it."""
+
+
+def client(terms: Terms) -> Template:
+    """What askers are given."""
+    return Template(terms.client_name, both=terms.client_serves)
 
 
 def server(config: Partition) -> Template:
@@ -53,12 +73,11 @@ def to_sign(template: Template) -> str:
 
 
 def _builder(template: Template) -> x509.CertificateSigningRequestBuilder:
-    usage = ExtendedKeyUsageOID.SERVER_AUTH if template.ips else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(files.name(template.name))
         .add_extension(_key_usage(), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(template.usages), critical=False)
     )
     return builder.add_extension(files.addresses(sorted(template.ips)), False) if template.ips else builder
 
