@@ -27,6 +27,7 @@ RELEASE = {
     "mariadb": "/RELEASE/parts/mariadb",
     "neo-ask-script": "/RELEASE/parts/neo-scripts/neo_ask.py",
     "neo-master-script": "/RELEASE/parts/neo-scripts/neo_master.py",
+    "neo-tls-script": "/RELEASE/parts/neo-scripts/neo_tls.py",
     "neoppod": "/RELEASE/parts/neoppod",
     "nginx": "/RELEASE/parts/nginx",
     "percona-toolkit": "/RELEASE/parts/percona-toolkit",

@@ -42,7 +42,7 @@ def primary(new_partition) -> Iterator[Partition]:
 
 def shows(partition: Partition) -> str:
     """The fingerprint of the certificate that nginx shows, empty when it does not answer."""
-    return status.seen(Certificates(partition.config))[1].fingerprint
+    return status.seen(Certificates(partition.config).looks())[1].fingerprint
 
 
 def listed(partition: Partition, where: Files) -> tuple[int, bytes]:
@@ -59,7 +59,7 @@ def test_a_new_certificate_and_a_revocation(primary, make_partition):
 
     assert renew.Run(Certificates(primary.config), times.now() + timedelta(days=63)).complete() == 0
     own_server = Files(primary.config.tls).server
-    wait_until(lambda: shows(primary) == status._fingerprint(own_server) != before, "the new certificate")
+    wait_until(lambda: shows(primary) == status.fingerprint(own_server) != before, "the new certificate")
     assert listed(primary, where) == (code, body)
 
     client = CaucaseClient(f"{own.url(primary.config)}/cas", user_key=str(own.user(primary.config)))

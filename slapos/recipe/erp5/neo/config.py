@@ -1,14 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The shapes of `etc/neo.json` (a cluster's partition) and `etc/neo-node.json` (a node's), and where files lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.supervisor import Service
+from slapos.recipe.erp5.tls.partition import Caucased
 
 MASTER, ADMIN = "master", "admin"
 """A node's processes, beside its storages: `storage-0` and so on."""
+
+
+CERTIFICATE_FILES = ("trusted.pem", "client.pem", "client.pem")
+"""What NEO takes as --ca, --cert and --key, in the folder of certificates (tls/trusted.py, tls/files.py)."""
+
+
+def tls_options(files: tuple[Path, ...]) -> tuple[str, ...]:
+    """The options of NEO's programs for CA, certificate and key; nothing without TLS."""
+    return tuple(word for pair in zip(("--ca", "--cert", "--key"), files, strict=False) for word in map(str, pair))
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,7 @@ class Software:
     neoppod: str
     master_script: str
     ask_script: str
+    tls_script: str
 
     def program(self, name: str) -> str:
         """The path of one of NEO's own programs, such as program("neostorage"), or of its interpreter, `python`."""
@@ -40,6 +51,21 @@ class Followed:
 
 
 # ---- the cluster's partition
+
+
+@dataclass(frozen=True)
+class ClusterTls:
+    """The parameter `ssl` where it is on: an authority at `caucased_port` of both addresses (`ipv6` may be empty).
+
+    Who knows `secret` gets a certificate. `upstream_url` is another cluster's neo-certificate-url, or empty.
+    """
+
+    ipv4: str
+    ipv6: str
+    caucased_port: int
+    caucased: Caucased
+    secret: str = field(repr=False)
+    upstream_url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,13 +123,27 @@ class ClusterConfig:
     differences: tuple[str, ...]
     autostart: bool
     monitor: Monitor
+    tls: ClusterTls | None  # None: without TLS
 
     def path(self, *names: str) -> Path:
         """A file of the partition, such as path("srv", "role")."""
         return Path(self.partition, *names)
 
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """What a client of the cluster is given as CA, certificate and key; nothing without TLS."""
+        return tuple(self.path("srv", "tls", name) for name in CERTIFICATE_FILES) if self.tls else ()
+
 
 # ---- a node's partition
+
+
+@dataclass(frozen=True)
+class NodeTls:
+    """The authority of the cluster; without a `secret` (empty) somebody approves the request there."""
+
+    caucased_url: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -139,16 +179,27 @@ class NodeConfig:
     autostart: int
     founding: bool
     upstream: Upstream | None
+    tls: NodeTls | None  # None: without TLS
 
     def path(self, *names: str) -> Path:
         """A file of the partition, such as path("srv", "neo")."""
         return Path(self.partition, *names)
 
     @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """What the processes are given as CA, certificate and key; nothing without TLS."""
+        return tuple(self.path("srv", "tls", name) for name in CERTIFICATE_FILES) if self.tls else ()
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The node's processes, as neo-start calls them."""
         storages = tuple(f"storage-{number}" for number in range(self.storages))
         return (*((MASTER,) if self.master else ()), ADMIN, *storages)
+
+    def port(self, name: str) -> int:
+        """Where the process `name` listens, on the node's IP."""
+        ports = {MASTER: self.network.master_port, ADMIN: self.network.admin_port}
+        return ports[name] if name in ports else self.network.storage_port + int(name.removeprefix("storage-"))
 
     def service(self, name: str) -> Service:
         """One of the processes, under its supervisor."""

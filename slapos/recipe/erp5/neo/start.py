@@ -15,7 +15,7 @@ from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.neo import config as configuration
 from slapos.recipe.erp5.neo import logs
-from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream
+from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream, tls_options
 from slapos.recipe.erp5.words import bracketed
 
 HELP_TIMEOUT = 30.0
@@ -27,7 +27,15 @@ HELP_TIMEOUT = 30.0
 def common(config: NodeConfig, name: str, port: int) -> tuple[str, ...]:
     """The options that all of NEO's processes have."""
     bind, masters = f"{bracketed(config.network.ip)}:{port}", " ".join(config.masters)
-    return ("--cluster", config.cluster, "--masters", masters, "--bind", bind, "--logfile", str(config.log(name)))
+    tls = tls_options(config.tls_files)
+    return ("--cluster", config.cluster, "--masters", masters, "--bind", bind, "--logfile", str(config.log(name)), *tls)
+
+
+def program(config: NodeConfig, name: str) -> tuple[str, ...]:
+    """What runs NEO's program `name`, such as neostorage; with TLS, what reads new certificates (py2/neo_tls.py)."""
+    if not config.tls:
+        return (config.software.program(name),)
+    return (config.software.program("python"), config.software.tls_script, f"neo.scripts.{name}", "--")
 
 
 def master_command(config: NodeConfig, upstream: Upstream | None, has_backup_option: bool) -> tuple[str, ...]:
@@ -39,21 +47,22 @@ def master_command(config: NodeConfig, upstream: Upstream | None, has_backup_opt
         *(("--upstream-cluster", upstream.cluster, "--upstream-masters", upstream.masters) if upstream else ()),
     )
     if has_backup_option:
-        return (config.software.program("neomaster"), *options, *(("--backup",) if upstream else ()))
-    program = (config.software.program("python"), config.software.master_script)
-    return (*program, "--new-flag", str(config.new_flag), "--", *options)
+        return (*program(config, "neomaster"), *options, *(("--backup",) if upstream else ()))
+    script = Path(config.software.master_script)
+    ours = (config.software.tls_script, script.stem, "--") if config.tls else (str(script),)
+    return (config.software.program("python"), *ours, "--new-flag", str(config.new_flag), "--", *options)
 
 
 def admin_command(config: NodeConfig) -> tuple[str, ...]:
     """The command of an admin."""
-    return (config.software.program("neoadmin"), *common(config, ADMIN, config.network.admin_port))
+    return (*program(config, "neoadmin"), *common(config, ADMIN, config.network.admin_port))
 
 
 def storage_command(config: NodeConfig, name: str) -> tuple[str, ...]:
     """The command of a storage such as `storage-0`."""
     port = config.network.storage_port + int(name.removeprefix("storage-"))
     return (
-        config.software.program("neostorage"),
+        *program(config, "neostorage"),
         *common(config, name, port),
         *("--adapter", "SQLite", "--database", str(config.database(name))),
     )
@@ -67,6 +76,16 @@ def is_to_be_made(database: Path, exists: bool, set_up: bool) -> bool:
             f" one in its place, which the cluster then fills, remove {database.with_suffix('.set-up')}"
         )
     return not exists
+
+
+def check_certificates(config: NodeConfig) -> None:
+    """Raise Refused where a process would have no certificate yet."""
+    missing = [path for path in config.tls_files if not path.exists()]
+    if missing:
+        raise Refused(
+            f"{missing[0]} is missing, expected the certificates that the service neo-certificates gets within a"
+            " minute: this is tried again by itself; if that does not help, read that service's log"
+        )
 
 
 # ---- act
@@ -105,6 +124,7 @@ def prepared(config: NodeConfig, name: str) -> tuple[str, ...]:
         raise Refused(f"this node has no {name}, expected one of {', '.join(config.names)}")
     if not config.masters:
         raise Refused("the cluster's masters are not known yet, expected their addresses: process the instance again")
+    check_certificates(config)
     if name == MASTER:
         return master_command(config, prepare_master(config), has_backup_option(config))
     if name == ADMIN:

@@ -8,7 +8,7 @@ on. Everything is compared before it is written, so that a run with nothing to d
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from slapos.recipe.erp5.tls.authority import Trust
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.member import Member, due, is_renewable, replace
 from slapos.recipe.erp5.tls.partition import Partition
+from slapos.recipe.erp5.tls.parts import Parts
 from slapos.recipe.erp5.tls.service import Service
 from slapos.recipe.erp5.tls.template import Template
 
@@ -29,12 +30,20 @@ OWN = "own"
 
 def one_at_a_time(service: Service) -> int:
     """Renew and load, unless another run is at it. Returns a program's exit status."""
+    return alone(lock_file(service.config), Run(service, times.now()).complete)
+
+
+def lock_file(config: Partition) -> Path:
+    """What a run holds."""
+    return config.path("var", "run", "certificates.lock")
+
+
+def alone(lock: Path, complete: Callable[[], int]) -> int:
+    """A run's exit status, unless another one is at it."""
     os.umask(0o077)
     try:
-        with process.lock(
-            service.config.path("var", "run", "certificates.lock"), "certificates are being renewed by another run"
-        ):
-            return Run(service, times.now()).complete()
+        with process.lock(lock, "certificates are being renewed by another run"):
+            return complete()
     except Busy as error:
         process.log(f"busy: {error}")
         return os.EX_TEMPFAIL
@@ -44,12 +53,11 @@ def one_at_a_time(service: Service) -> int:
 
 
 @dataclass
-class Run:
-    """One run; `failed` counts the parts that did not succeed."""
+class Run(Parts):
+    """One run."""
 
     service: Service
     now: datetime
-    failed: int = field(default=0, init=False)
 
     @property
     def config(self) -> Partition:
@@ -61,28 +69,18 @@ class Run:
 
     def complete(self) -> int:
         """Do all parts; returns the exit status."""
-        known = self._part(self._own_trust)
+        known = self.part(self._own_trust)
         if known:
             for path, kind in (
                 (self.where.server, template.server(self.config)),
                 (self.where.client, template.client(self.config.terms)),
             ):
-                self._part(partial(self._own_pair, path, kind, known))
-            self._part(self._sign_listed)
+                self.part(partial(self._own_pair, path, kind, known))
+            self.part(self._sign_listed)
         if self.service.follows():
-            self._part(self._upstream)
-        self._part(partial(load, self.service))
-        return 1 if self.failed else 0
-
-    def _part(self, work: Callable[[], Trust | None]) -> Trust | None:
-        try:
-            return work()
-        except join.Pending as error:  # for a person: neither a failure, nor a reason to try more often
-            process.log(str(error))
-        except Exception as error:  # a damaged file, say, must not keep the servers from what is new
-            self.failed += 1
-            process.log(f"error: {process.describe(error)}")
-        return None
+            self.part(self._upstream)
+        self.part(partial(load, self.service))
+        return self.status
 
     # -- our own authority, or the external one
 
@@ -180,8 +178,11 @@ def load(service: Service) -> None:
 
     Raises Error for a server that refuses them: that is tried again at the next run.
     """
+    servers = service.servers()
+    if not servers:
+        return
     loaded, wanted = read_loaded(service.config), present(service.config)
-    for server in service.servers():
+    for server in servers:
         if loaded.get(server.name) != wanted and server.load():
             loaded[server.name] = wanted
             process.write_atomically(loaded_file(service.config), json.dumps(loaded) + "\n")

@@ -2,6 +2,7 @@
 """Gathers how the partition's certificates stand: what lies on disk, what the servers really show, how renewal goes."""
 
 import ssl
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,7 +53,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Status:
-    """`fingerprint` is of the certificate in server.pem; `job` is the scheduler's record of the renewal.
+    """`fingerprint` is of the certificate in `file`, which servers show; `job` is the record of the renewal.
 
     `bad_requests` are the positions in `caucased.csr-to-sign` of what is no request; `external` is another authority's
     URL, which is used instead of our own, or empty.
@@ -68,6 +69,7 @@ class Status:
     external: str
     terms: Terms
     external_differs: bool = False
+    file: str = "server.pem"
 
 
 def gather(service: Service, now: datetime) -> Status:
@@ -78,8 +80,8 @@ def gather(service: Service, now: datetime) -> Status:
     return Status(
         certificates=pairs,
         lists=lists,
-        shown=seen(service),
-        fingerprint=_fingerprint(where.server),
+        shown=seen(service.looks()),
+        fingerprint=fingerprint(where.server),
         job=state.load(config.scheduler_state).job(JOB),
         requests=len(config.caucased.csr_to_sign),
         bad_requests=_bad_requests(config),
@@ -92,12 +94,12 @@ def gather(service: Service, now: datetime) -> Status:
 def items(service: Service, now: datetime) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """The certificates and the revocation lists on disk; no server is looked at."""
     where, authority = Files(service.config.tls), own.url(service.config)
-    pairs = [_pair(where, where.server, authority, now), _pair(where, where.client, authority, now)]
-    lists = [_list(where.crl, where.crl.name, authority, now)]
+    pairs = [pair(where, where.server, authority, now), pair(where, where.client, authority, now)]
+    lists = [revocation_list(where.crl, where.crl.name, authority, now)]
     upstream = where.upstream
     if service.follows():
-        pairs.append(_pair(upstream, upstream.client, "", now, "upstream/"))
-        lists.append(_list(upstream.crl, f"upstream/{upstream.crl.name}", "", now))
+        pairs.append(pair(upstream, upstream.client, "", now, "upstream/"))
+        lists.append(revocation_list(upstream.crl, f"upstream/{upstream.crl.name}", "", now))
     elif upstream.pending(upstream.client).exists() and (givers := service.givers()):
         pairs.append(Item(f"upstream/{upstream.client.name}", givers[-1].authority_url, waiting=True))
     return tuple(pairs), tuple(lists)
@@ -106,7 +108,7 @@ def items(service: Service, now: datetime) -> tuple[tuple[Item, ...], tuple[Item
 # ---- files
 
 
-def _pair(where: Files, path: Path, authority: str, now: datetime, prefix: str = "") -> Item:
+def pair(where: Files, path: Path, authority: str, now: datetime, prefix: str = "") -> Item:
     name, waiting = f"{prefix}{path.name}", where.pending(path).exists()
     try:
         certificate = certificates.pair(path.read_text()).certificate
@@ -125,7 +127,7 @@ def _pair(where: Files, path: Path, authority: str, now: datetime, prefix: str =
     )
 
 
-def _list(path: Path, name: str, authority: str, now: datetime) -> Item:
+def revocation_list(path: Path, name: str, authority: str, now: datetime) -> Item:
     try:
         lists = certificates.revocation_lists(path.read_text())
     except FileNotFoundError:
@@ -142,7 +144,7 @@ def _written(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
     try:
         return _of(certificates.parts(path.read_text(), "CERTIFICATE")[0])
     except (OSError, IndexError, ValueError):
@@ -166,9 +168,8 @@ def _bad_requests(config: Partition) -> tuple[int, ...]:
 # ---- servers
 
 
-def seen(service: Service) -> tuple[Shown, ...]:
+def seen(looks: Sequence[Look]) -> tuple[Shown, ...]:
     """What each server shows."""
-    looks = service.looks()
     with ThreadPoolExecutor(max(len(looks), 1)) as pool:
         return tuple(pool.map(_look, looks))
 

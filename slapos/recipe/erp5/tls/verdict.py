@@ -94,14 +94,14 @@ def _renewal_problems(status: Status, now: datetime) -> Iterator[str]:
 
 
 def _shown_problems(status: Status, shown: Shown, now: datetime) -> Iterator[str]:
-    written = next((item.written for item in status.certificates if item.name == "server.pem"), None)
+    written = next((item.written for item in status.certificates if item.name == status.file), None)
     if shown.down or (written and now - written < LOADING):
         return
     if shown.error:
-        yield f"{shown.who} shows no certificate ({shown.error}), expected the one in server.pem: restart it"
+        yield f"{shown.who} shows no certificate ({shown.error}), expected the one in {status.file}: restart it"
     elif status.fingerprint and shown.fingerprint != status.fingerprint:
         yield (
-            f"{shown.who} shows another certificate than the one in server.pem, expected it to have read the new one"
+            f"{shown.who} shows another certificate than the one in {status.file}, expected it to have read the new one"
             f"{_said(status)}: {_log(status)}, and restart it"
         )
 
