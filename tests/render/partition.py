@@ -46,6 +46,7 @@ KEPT = {
     "storage-port": "10000",
     "server-id": "1234567",
     "cluster-name": "CLUSTER",
+    "certificate-secret": "SECRET",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",
     "backup-token": "TOKEN",

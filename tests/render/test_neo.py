@@ -55,7 +55,7 @@ NODE = {
     "upstream-cluster": "",
     "upstream-masters": "",
     "use-ipv6": False,
-    "ssl": None,
+    "ssl": {"caucased-url": "", "secret": ""},
 }
 NODE_CASES: dict[str, dict] = {
     "neo-node-default": NODE,

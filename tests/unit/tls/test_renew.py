@@ -25,5 +25,5 @@ def test_a_damaged_file_does_not_keep_the_servers_from_what_is_new(config, monke
     assert loaded == [Certificates(config)]
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"error: unexpected UnicodeDecodeError at renew.py:\d+, expected none: report it", line.split(" ", 2)[2]
+        r"error: unexpected UnicodeDecodeError at parts.py:\d+, expected none: report it", line.split(" ", 2)[2]
     )

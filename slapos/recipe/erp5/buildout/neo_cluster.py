@@ -52,10 +52,9 @@ class Recipe:
     """Options in: `configuration` (the parameters), `cluster` (its name, given or kept), and `storage-path`, the file
     that keeps Created once there is a database, which the recipe `neo-nodes` writes.
 
-    Options out, set while the section is initialised: `created` (bool: whether there is a database), `cluster`,
-    `partitions`, `replicas`, `engine`, `use-ipv6`, `ssl.enable`, `ssl.external-caucased-url`, `upstream` and `requested-upstream` (an object or None), `nodes` (a
-    list of objects as Node, with `listed`: whether the parameters still have it), and `differences` (sentences: what is
-    asked for and is not done to a database).
+    Options out, set while the section is initialised: `created` (bool: whether there is a database), those of LAYOUT,
+    `upstream` and `requested-upstream` (an object or None), `nodes` (a list of objects as Node, with `listed`: whether
+    the parameters still have it), and `differences` (sentences: what is asked for and is not done to a database).
     Raises UserError, one sentence naming the parameter.
     """
 
@@ -128,13 +127,13 @@ def check_ssl(ssl: Mapping[str, Any]) -> None:
     given = [name for name, value in ssl.items() if name != "enable" and value]
     if given and not ssl["enable"]:
         raise ConfigurationError(
-            f"ssl.{given[0]}: it is given and ssl.enable is false; set that to true, or leave it out."
+            f"ssl.{given[0]}: it is given and ssl.enable is false; make that true, or leave it out."
         )
     if external and (upstream or ssl["csr-to-sign"]):
         other = "upstream-certificate-url" if upstream else "csr-to-sign"
         raise ConfigurationError(
-            f"ssl.{other}: the authority {external} is used, which we are not; have requests signed there, for the upstream"
-            " and its backup alike, and leave it out."
+            f"ssl.{other}: the authority {external} is used, which we are not; have requests signed there, for the"
+            " upstream and its backup alike, and leave it out."
         )
     if upstream:
         tls.giver(Files(Path()), upstream)

@@ -36,12 +36,14 @@ class Told:
 
 class Recipe:
     """Options in: those of CONNECTION, and of the recipe `neo-cluster` those of LAYOUT, `upstream` and `nodes`;
-    `autostart` (bool), `ssl` (what a node is told of the authority, or None), and the files that keep Created (`created-path`) and Told (`told-path`).
+    `autostart` (bool), `ssl` (what a node is told of the authority), and the files that keep Created
+    (`created-path`) and Told (`told-path`).
 
     Options out, set while the section is initialised: `found` (a list of objects as neo.config.Node),
     `masters` and `admins` (lists of addresses, empty until all nodes have published theirs), the same as texts,
-    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person), and `missing` (names of the nodes that have not published). When the part is
-    installed, the nodes are told of new masters, after Created was written.
+    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person), and
+    `missing` (names of the nodes that have not published). When the part is installed, the nodes are told of new
+    masters, after Created was written.
     """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
@@ -105,7 +107,7 @@ def parameters(
     autostart: int,
     node: Mapping[str, Any],
     masters: Iterable[str],
-    ssl: Mapping[str, str] | None,
+    ssl: Mapping[str, str],
 ) -> dict[str, Any]:
     """The parameters of a node's partition."""
     upstream = cluster["upstream"] or {"cluster": "", "masters": ""}
@@ -121,7 +123,7 @@ def parameters(
         "upstream-cluster": upstream["cluster"],
         "upstream-masters": upstream["masters"],
         "use-ipv6": cluster["use-ipv6"],
-        "ssl": dict(ssl) if ssl else None,
+        "ssl": dict(ssl),
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Recipe `neo-tls`: the certificate requests of a NEO partition that wait for a person, and a cluster's URLs of its own."""
+"""Recipe `neo-tls`: the certificate requests of a NEO partition that wait for a person, and a cluster's own URLs."""
 
 from collections.abc import MutableMapping
 from pathlib import Path
