@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.control import sampler
 from slapos.recipe.erp5.control.preflight import FORCE, INFO, REFUSE, WARN, Reason
 from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import (
@@ -17,6 +16,7 @@ from slapos.recipe.erp5.mariadb import (
     replication_status,
     replication_verdict,
     role_state,
+    sampler,
     store,
 )
 from slapos.recipe.erp5.mariadb.config import Config
