@@ -14,6 +14,10 @@ RECIPES = [
         "mariadb-replication",
         "mariadb-tls",
         "mariadb-urls",
+        "neo-addresses",
+        "neo-cluster",
+        "neo-complete",
+        "neo-nodes",
         "parameters",
         "port",
         "python-environment",
@@ -37,6 +41,9 @@ PROGRAMS = {
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
     "mariadb-revoke-certificate": "tls.revoke",
+    "neo-ctl": "neo.ctl",
+    "neo-rotate-logs": "neo.logs",
+    "neo-start": "neo.start",
 }
 
 setup(

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shapes of `etc/neo.json` (a cluster's partition) and `etc/neo-node.json` (a node's), and where files lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slapos.recipe.erp5 import config
+from slapos.recipe.erp5.supervisor import Service
+
+MASTER, ADMIN = "master", "admin"
+"""A node's processes, beside its storages: `storage-0` and so on."""
+
+
+@dataclass(frozen=True)
+class Software:
+    """Locations of the release's parts, and our scripts for NEO's own interpreter."""
+
+    neoppod: str
+    master_script: str
+    ask_script: str
+
+    def program(self, name: str) -> str:
+        """The path of one of NEO's own programs, such as program("neostorage"), or of its interpreter, `python`."""
+        return str(Path(self.neoppod, "bin", name))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The cluster that another one is a backup of; `masters` are its addresses, as it publishes them."""
+
+    cluster: str
+    masters: str
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a node's master follows (`srv/neo/upstream.json`), None for nothing."""
+
+    upstream: Upstream | None
+
+
+# ---- the cluster's partition
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster, as it was requested: `listed` says that `node-list` still has it.
+
+    `address` tells its processes' addresses once the node has published them: `master` is empty where it has none.
+    """
+
+    name: str
+    storage_count: int
+    listed: bool
+    published: bool
+    master: str
+    admin: str
+    storages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BackupCluster:
+    """A backup of this cluster that is to be watched, and its admins, addresses with spaces between."""
+
+    cluster: str
+    admins: str
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The parameter `monitor`; `maxlag` is in seconds."""
+
+    maxlag: int
+    backup_clusters: tuple[BackupCluster, ...]
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """`etc/neo.json`: what the programs of a cluster's partition know.
+
+    `upstream` is what the database was created as a backup of, or is to be (None: an original), and
+    `requested_upstream` what the parameters say of that now; `differences` tells in sentences what else they ask for
+    and the database is not.
+    """
+
+    instance: str  # the instance's title, for messages
+    partition: str  # the partition's directory
+    software: Software
+    cluster: str
+    partitions: int
+    replicas: int
+    upstream: Upstream | None
+    requested_upstream: Upstream | None
+    nodes: tuple[Node, ...]
+    masters: tuple[str, ...]  # addresses; empty until all nodes have published theirs
+    admins: tuple[str, ...]
+    differences: tuple[str, ...]
+    autostart: bool
+    monitor: Monitor
+
+    def path(self, *names: str) -> Path:
+        """A file of the partition, such as path("srv", "role")."""
+        return Path(self.partition, *names)
+
+
+# ---- a node's partition
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where the processes of a node listen: on `ip`, storage N on `storage_port` + N. A node without master has no use
+    for its port."""
+
+    ip: str
+    master_port: int
+    admin_port: int
+    storage_port: int
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """`etc/neo-node.json`: what the programs of a node's partition know.
+
+    `masters` is empty until the cluster's partition has all addresses: nothing starts before. `founding`: the node is
+    one of those that the database was created on. `autostart` is how many storages a new cluster waits for before it
+    starts by itself; 0: it does not. `upstream` is what a new database is to be a backup of, or None.
+    """
+
+    instance: str
+    partition: str
+    software: Software
+    cluster: str
+    network: Network
+    masters: tuple[str, ...]
+    master: bool
+    storages: int
+    partitions: int
+    replicas: int
+    autostart: int
+    founding: bool
+    upstream: Upstream | None
+
+    def path(self, *names: str) -> Path:
+        """A file of the partition, such as path("srv", "neo")."""
+        return Path(self.partition, *names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The node's processes, as neo-start calls them."""
+        storages = tuple(f"storage-{number}" for number in range(self.storages))
+        return (*((MASTER,) if self.master else ()), ADMIN, *storages)
+
+    def service(self, name: str) -> Service:
+        """One of the processes, under its supervisor."""
+        return Service(self.path("var", "run"), f"neo-{name}")
+
+    def log(self, name: str) -> Path:
+        """NEO's own log of a process, for neolog."""
+        return self.path("var", "log", f"neo-{name}.log")
+
+    def database(self, name: str) -> Path:
+        """The database of a storage."""
+        return self.path("srv", "neo", f"{name}.sqlite")
+
+    def set_up(self, name: str) -> Path:
+        """The mark that a storage's database was made: from then on a missing one is not made again."""
+        return self.path("srv", "neo", f"{name}.set-up")
+
+    @property
+    def new_flag(self) -> Path:
+        """There from the creation of a backup until its first copy is complete (py2/neo_master.py)."""
+        return self.path("srv", "neo", "new")
+
+    @property
+    def upstream_file(self) -> Path:
+        """What the master follows (Followed); it is there from the creation of the master on."""
+        return self.path("srv", "neo", "upstream.json")
+
+
+def load_cluster(path: str | Path) -> ClusterConfig:
+    """Read `etc/neo.json`. Raises ConfigurationError."""
+    return config.load(path, ClusterConfig)
+
+
+def load_node(path: str | Path) -> NodeConfig:
+    """Read `etc/neo-node.json`. Raises ConfigurationError."""
+    return config.load(path, NodeConfig)
