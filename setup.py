@@ -6,6 +6,7 @@ from setuptools import find_namespace_packages, setup
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
     for name in (
+        "control-urls",
         "debian",
         "files",
         "keep",
@@ -19,6 +20,7 @@ RECIPES = [
         "neo-complete",
         "neo-nodes",
         "parameters",
+        "placeholders",
         "port",
         "python-environment",
         "umask",
@@ -41,7 +43,11 @@ PROGRAMS = {
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
     "mariadb-revoke-certificate": "tls.revoke",
+    "neo-action": "neo.actions",
+    "neo-control": "neo.control",
+    "neo-control-token": "neo.control_token",
     "neo-ctl": "neo.ctl",
+    "neo-node-control": "neo.node_control",
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",
 }

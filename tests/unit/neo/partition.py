@@ -5,9 +5,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from slapos.recipe.erp5.neo.config import ClusterConfig, Monitor, Network, Node, NodeConfig, Software, Upstream
+from slapos.recipe.erp5.neo.config import ClusterConfig, Control, Monitor, Network, Node, NodeConfig, Software, Upstream
 
 SOFTWARE = Software("/none/neoppod", "/none/neo_master.py", "/none/neo_ask.py")
+CONTROL = Control("127.0.0.1", 28000)
 UPSTREAM = Upstream("main", "127.0.0.9:30000")
 
 
@@ -29,6 +30,7 @@ def node(partition: Path, **fields: Any) -> NodeConfig:
         autostart=4,
         founding=True,
         upstream=None,
+        control=CONTROL,
     )
     return dataclasses.replace(config, **fields)
 
@@ -50,5 +52,7 @@ def cluster(**fields: Any) -> ClusterConfig:
         differences=(),
         autostart=True,
         monitor=Monitor(60, ()),
+        control=CONTROL,
+        upstream_control_url="",
     )
     return dataclasses.replace(config, **fields)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The shapes of `etc/neo.json` (a cluster's partition) and `etc/neo-node.json` (a node's), and where files lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.supervisor import Service
 
+PROGRAMS, NODE_PROGRAMS = "neo", "neo-node"
+"""What the names of the programs of a cluster's partition, and of a node's, begin with."""
 MASTER, ADMIN = "master", "admin"
 """A node's processes, beside its storages: `storage-0` and so on."""
 
@@ -39,6 +41,45 @@ class Followed:
     upstream: Upstream | None
 
 
+@dataclass(frozen=True)
+class Control:
+    """Where nginx answers for the control process."""
+
+    host: str
+    port: int
+
+
+class Partition:
+    """What control/ knows of either partition: control/configuration.py, but for what is here abstract."""
+
+    partition: str
+    control: Control
+
+    def path(self, *names: str) -> Path:
+        """A file of the partition, such as path("srv", "neo")."""
+        return Path(self.partition, *names)
+
+    @property
+    def control_host(self) -> str:
+        return self.control.host
+
+    @property
+    def control_port(self) -> int:
+        return self.control.port
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path("var", "run", "control.sock")
+
+    @property
+    def control_token(self) -> Path:
+        return self.path("srv", "kept", "control-token")
+
+    @property
+    def scheduler_state(self) -> Path:
+        return self.path("var", "run", "scheduler.json")
+
+
 # ---- the cluster's partition
 
 
@@ -46,7 +87,8 @@ class Followed:
 class Node:
     """A node of the cluster, as it was requested: `listed` says that `node-list` still has it.
 
-    `address` tells its processes' addresses once the node has published them: `master` is empty where it has none.
+    The addresses of its processes are known once the node has published them: `master` is empty where it has none.
+    `control_url` is where it does what it is asked for (node_actions.py), with its token.
     """
 
     name: str
@@ -56,6 +98,7 @@ class Node:
     master: str
     admin: str
     storages: tuple[str, ...]
+    control_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +118,7 @@ class Monitor:
 
 
 @dataclass(frozen=True)
-class ClusterConfig:
+class ClusterConfig(Partition):
     """`etc/neo.json`: what the programs of a cluster's partition know.
 
     `upstream` is what the database was created as a backup of, or is to be (None: an original), and
@@ -97,10 +140,13 @@ class ClusterConfig:
     differences: tuple[str, ...]
     autostart: bool
     monitor: Monitor
+    control: Control
+    upstream_control_url: str = field(repr=False)  # the upstream's takeover-url, or empty
 
-    def path(self, *names: str) -> Path:
-        """A file of the partition, such as path("srv", "role")."""
-        return Path(self.partition, *names)
+    @property
+    def prefix(self) -> str:
+        """What the names of its programs begin with."""
+        return PROGRAMS
 
 
 # ---- a node's partition
@@ -118,7 +164,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class NodeConfig:
+class NodeConfig(Partition):
     """`etc/neo-node.json`: what the programs of a node's partition know.
 
     `masters` is empty until the cluster's partition has all addresses: nothing starts before. `founding`: the node is
@@ -139,10 +185,12 @@ class NodeConfig:
     autostart: int
     founding: bool
     upstream: Upstream | None
+    control: Control
 
-    def path(self, *names: str) -> Path:
-        """A file of the partition, such as path("srv", "neo")."""
-        return Path(self.partition, *names)
+    @property
+    def prefix(self) -> str:
+        """What the names of its programs begin with."""
+        return NODE_PROGRAMS
 
     @property
     def names(self) -> tuple[str, ...]:
