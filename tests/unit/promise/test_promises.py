@@ -19,6 +19,8 @@ from slapos.recipe.erp5.promise import (
     mariadb_disk,
     mariadb_replication,
     mariadb_server,
+    neo_cluster,
+    neo_node,
 )
 from slapos.recipe.erp5.tls import files
 from slapos.recipe.erp5.verdict import Verdict
@@ -31,6 +33,8 @@ ALL = [
     mariadb_disk,
     mariadb_replication,
     mariadb_server,
+    neo_cluster,
+    neo_node,
 ]
 
 

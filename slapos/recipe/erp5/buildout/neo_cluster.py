@@ -48,10 +48,9 @@ class Recipe:
     """Options in: `configuration` (the parameters), `cluster` (its name, given or kept), and `storage-path`, the file
     that keeps Created once there is a database, which the recipe `neo-nodes` writes.
 
-    Options out, set while the section is initialised: `created` (bool: whether there is a database), `cluster`,
-    `partitions`, `replicas`, `engine`, `use-ipv6`, `upstream` and `requested-upstream` (an object or None), `nodes` (a
-    list of objects as Node, with `listed`: whether the parameters still have it), and `differences` (sentences: what is
-    asked for and is not done to a database).
+    Options out, set while the section is initialised: those of LAYOUT, `upstream` and `requested-upstream` (an object
+    or None), `nodes` (a list of objects as Node, with `listed`: whether the parameters still have it), and
+    `differences` (sentences: what is asked for and is not done to a database).
     Raises UserError, one sentence naming the parameter.
     """
 
@@ -66,7 +65,6 @@ class Recipe:
         except ConfigurationError as error:
             raise UserError(str(error)) from error
         is_now = replace(created, nodes=merged(created.nodes, wanted.nodes)) if created else wanted
-        options["created"] = created is not None
         options["nodes"] = [
             {"listed": number < len(wanted.nodes), **asdict(node)} for number, node in enumerate(is_now.nodes)
         ]
