@@ -6,6 +6,7 @@ from setuptools import find_namespace_packages, setup
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
     for name in (
+        "control-urls",
         "debian",
         "files",
         "keep",
@@ -20,6 +21,7 @@ RECIPES = [
         "neo-nodes",
         "neo-tls",
         "parameters",
+        "placeholders",
         "port",
         "python-environment",
         "umask",
@@ -42,9 +44,13 @@ PROGRAMS = {
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
     "mariadb-revoke-certificate": "mariadb.revoke_certificate",
+    "neo-action": "neo.actions",
     "neo-caucased": "neo.caucased",
+    "neo-control": "neo.control",
+    "neo-control-token": "neo.control_token",
     "neo-ctl": "neo.ctl",
     "neo-node-certificates": "neo.node_certificates",
+    "neo-node-control": "neo.node_control",
     "neo-renew-certificates": "neo.renew_certificates",
     "neo-revoke-certificate": "neo.revoke_certificate",
     "neo-rotate-logs": "neo.logs",

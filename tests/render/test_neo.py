@@ -16,6 +16,7 @@ def addresses(number: int, storages: int, master: bool = True, host: str = "127.
             "master": f"{host}:{30000 + number}" if master else "",
             "admin": f"{host}:{31000 + number}",
             "storages": [f"{host}:{10000 + 10 * number + one}" for one in range(storages)],
+            "control-url": f"https://{host}:{28000 + number}/#{number:032x}",
         }
     }["addresses"]
 
@@ -23,17 +24,22 @@ def addresses(number: int, storages: int, master: bool = True, host: str = "127.
 ONE = {"neo-node-0": addresses(0, 1)}
 TWO = {"neo-node-0": addresses(0, 2, host="[::1]"), "neo-node-1": addresses(1, 1, host="[::1]", master=False)}
 UPSTREAM = {"upstream-cluster": "main", "upstream-masters": "127.0.0.9:30000 127.0.0.9:30001"}
-EVERYTHING = {
-    "cluster": "backup",
-    "partitions": 24,
-    "replicas": 1,
-    "engine": "SQLite",
-    "use-ipv6": True,
-    "node-list": [{"storage-count": 2, "sla": {"computer_guid": "COMP-1"}}, {"storage-count": 1}],
-    "masters": 1,
-    "autostart": False,
-    "monitor": {"maxlag": 600, "backup-clusters": [{"cluster": "third", "admins": "127.0.0.8:31000"}]},
-} | UPSTREAM
+CONTROL = {"upstream-control-url": "https://127.0.0.9:28000/#" + "a" * 32}
+EVERYTHING = (
+    {
+        "cluster": "backup",
+        "partitions": 24,
+        "replicas": 1,
+        "engine": "SQLite",
+        "use-ipv6": True,
+        "node-list": [{"storage-count": 2, "sla": {"computer_guid": "COMP-1"}}, {"storage-count": 1}],
+        "masters": 1,
+        "autostart": False,
+        "monitor": {"maxlag": 600, "backup-clusters": [{"cluster": "third", "admins": "127.0.0.8:31000"}]},
+    }
+    | UPSTREAM
+    | CONTROL
+)
 SSL = {"enable": True, "upstream-certificate-url": "http://SECRET@127.0.0.9:24000", "csr-to-sign": ["A REQUEST"]}
 EXTERNAL = {"enable": True, "external-caucased-url": "http://127.0.0.7:8009/"}
 ASKING = {"neo-node-0": ONE["neo-node-0"] | {"request": "ANOTHER REQUEST"}}
@@ -116,7 +122,8 @@ def test_a_node_starts_nothing_before_it_knows_the_masters_and_new_ones_rename_n
     for masters in ([], ["127.0.0.1:30000"], ["127.0.0.1:30000", "127.0.0.1:30001"]):
         render(tmp_path, "neo-node", NODE | {"masters": masters} | (UPSTREAM if len(masters) > 1 else {}))
         services.append(sorted(path.name for path in (tmp_path / "etc/service").iterdir()))
-    assert services == [[], *[["neo-admin", "neo-logs", "neo-master", "neo-storage-0"]] * 2]
+    control = [name for name in services[0] if name.startswith("control-nginx-")] + ["neo-node-control"]
+    assert services == [control, *[sorted([*control, "neo-admin", "neo-master", "neo-storage-0"])] * 2]
 
 
 def test_what_the_schema_cannot_refuse_is_refused_before_anything_is_rendered(tmp_path):

@@ -18,6 +18,7 @@ from slapos.recipe.erp5.neo.ask import Asker
 from slapos.recipe.erp5.neo.config import (
     ClusterConfig,
     ClusterTls,
+    Control,
     Monitor,
     Network,
     NodeConfig,
@@ -25,7 +26,7 @@ from slapos.recipe.erp5.neo.config import (
     Software,
     Upstream,
 )
-from slapos.recipe.erp5.tls import own
+from slapos.recipe.erp5.tls import files, own
 from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.partition import Caucased
@@ -80,6 +81,8 @@ class Site:
             differences=(),
             autostart=True,
             monitor=Monitor(60, ()),
+            control=Control(HOST, free_port()),
+            upstream_control_url="",
             tls=own_tls,
         )
         self.node = NodeConfig(
@@ -96,8 +99,11 @@ class Site:
             autostart=1,
             founding=True,
             upstream=follows,
+            control=Control(HOST, free_port()),
             tls=NodeTls(external or own.url(tls.authority(self.cluster)), secret),
         )
+        for partition in ("cluster", "node"):  # as the recipe `placeholders` does for nginx
+            files.ensure(self.folder / partition / "srv/tls", tls.TERMS.server_name, [HOST])
         self.write()
 
     def write(self) -> None:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pymysql
 import pytest
 from pymysql.connections import Connection
@@ -63,9 +62,7 @@ class Instance:
             "control_port": config.network.control_port,
             "token": config.secrets.backup_token,
         }
-        loader = jinja2.FileSystemLoader(ROOT / "stack" / "erp5" / "mariadb")
-        template = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined).get_template("nginx.conf.in")
-        config.path("etc", "nginx.conf").write_text(template.render(context))
+        config.path("etc", "nginx.conf").write_text(servers.render("stack/erp5/mariadb/nginx.conf.in", **context))
 
     @property
     def json(self) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """TLS between real clusters of NEO: who gets in, what a renewal and a dead upstream change, by which authorities."""
 
+import dataclasses
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -71,13 +72,13 @@ def test_only_who_has_a_certificate_gets_in(main: Site, sites: Sites):
 def test_a_wrong_secret(main: Site, capsys):
     thief = another_node(main, "thief")
     guessed = tls.NodeTls(thief.tls.caucased_url, "guessed")
-    assert tls.renew_node(tls.dataclasses.replace(thief, tls=guessed)) == 1
+    assert tls.renew_node(dataclasses.replace(thief, tls=guessed)) == 1
     assert (
         f"error: the cluster's endpoint {thief.tls.caucased_url} refuses our proof (the proof is not one of this "
         "cluster's secret of its certificates), expected it to know the secret in its URL: give the "
         "neo-certificate-url that the cluster publishes now"
     ) in capsys.readouterr().err
-    assert not tls.node_files(thief).client.exists()
+    assert not tls.has_certificate(tls.node_files(thief))
 
 
 def test_a_renewal_is_seen_without_a_restart(main: Site, monkeypatch):
@@ -164,7 +165,7 @@ def test_two_clusters_of_one_external_authority(sites: Sites):
     client = CaucaseClient(f"{external}/cas", user_key=str(own.user(outside.authority)))
     for site in (main, copy):
         assert site.renew() == (0, 0)  # that it waits for somebody is no failure
-        assert not site.files.client.exists()
+        assert not tls.has_certificate(site.files)
     for one in client.getPendingCertificateRequestList():
         client.createCertificate(int(one["id"]))
     for site in (main, copy):

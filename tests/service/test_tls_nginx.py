@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from caucase.client import CaucaseClient
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import nginx, times
 from slapos.recipe.erp5.control import web
-from slapos.recipe.erp5.mariadb import logs, manifest, offer
+from slapos.recipe.erp5.mariadb import manifest, offer
 from slapos.recipe.erp5.mariadb.service import SERVICE
 from slapos.recipe.erp5.mariadb.terms import TERMS
 from slapos.recipe.erp5.mariadb.tls import Certificates, giver
@@ -68,4 +68,4 @@ def test_a_new_certificate_and_a_revocation(primary, make_partition):
     wait_until(lambda: listed(primary, where) == (403, REVOKED), "the refusal of the revoked certificate")
     join.join(giver(replica, published(primary.config)))
     assert listed(primary, where) == (code, body)
-    assert logs.nginx_master(primary.config.nginx_pid) == primary.nginx.pid
+    assert nginx.master(primary.config.nginx_pid) == primary.nginx.pid

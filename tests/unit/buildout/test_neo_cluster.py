@@ -280,9 +280,14 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_begin_anew(created):
 
 def test_addresses_of_a_node():
     options = {"ip": "::1", "master": True, "storage-count": 2, "master-port": "1", "admin-port": "2"}
-    options |= {"storage-port": "3", "request": ""}
+    options |= {"storage-port": "3", "control-url": "https://[::1]:4/#token", "request": ""}
     Addresses(None, "addresses", options)
-    assert options["addresses"] == {"master": "[::1]:1", "admin": "[::1]:2", "storages": ["[::1]:3", "[::1]:4"]}
+    assert options["addresses"] == {
+        "master": "[::1]:1",
+        "admin": "[::1]:2",
+        "storages": ["[::1]:3", "[::1]:4"],
+        "control-url": "https://[::1]:4/#token",
+    }
     options |= {"ip": "127.0.0.1", "master": False}
     Addresses(None, "addresses", options)
     assert (options["addresses"]["master"], options["addresses"]["admin"]) == ("", "127.0.0.1:2")

@@ -9,6 +9,7 @@ from slapos.recipe.erp5.neo import tls
 from slapos.recipe.erp5.neo.config import (
     ClusterConfig,
     ClusterTls,
+    Control,
     Monitor,
     Network,
     Node,
@@ -20,6 +21,7 @@ from slapos.recipe.erp5.tls.partition import Caucased
 
 TLS = ClusterTls("127.0.0.1", "", 24000, Caucased("", ()), "SECRET", "")
 SOFTWARE = Software("/none/neoppod", "/none/neo_master.py", "/none/neo_ask.py", "/none/neo_tls.py")
+CONTROL = Control("127.0.0.1", 28000)
 UPSTREAM = Upstream("main", "127.0.0.9:30000")
 
 
@@ -42,6 +44,7 @@ def node(partition: Path, **fields: Any) -> NodeConfig:
         founding=True,
         upstream=None,
         tls=None,
+        control=CONTROL,
     )
     return dataclasses.replace(config, **fields)
 
@@ -64,6 +67,8 @@ def cluster(**fields: Any) -> ClusterConfig:
         autostart=True,
         monitor=Monitor(60, ()),
         tls=None,
+        control=CONTROL,
+        upstream_control_url="",
     )
     return dataclasses.replace(config, **fields)
 

@@ -9,13 +9,13 @@ import pytest
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
+from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.neo import ctl, start, tls
 from slapos.recipe.erp5.neo import status as cluster_status
 from slapos.recipe.erp5.neo.config import CERTIFICATE_FILES, NodeTls
-from slapos.recipe.erp5.tls import files, template, trusted, verdict, waiting
+from slapos.recipe.erp5.tls import JOB, files, template, trusted, verdict, waiting
 from slapos.recipe.erp5.tls.files import Files
-from slapos.recipe.erp5.tls.parts import Parts
 from tests.unit.neo import partition
 from tests.unit.tls.made import Authority
 
@@ -98,17 +98,14 @@ def test_a_new_node_has_a_while_to_get_its_certificate(node, capsys):
     now = times.now()
     assert judged(node, now)[0]
 
-    def fails():
-        raise tls.CertificateError("nobody answers")
-
-    run = Parts()
-    tls.noted(tls.job_file(node), run, lambda: run.part(fails) or run.status)
+    job = Job(JOB, outcome=state.FAILED, message="nobody answers", since=times.text(now))
+    state.save(node.scheduler_state, State(jobs=(job,)))
     assert judged(node, now)[0]
-    good, sentence = judged(node, now + timedelta(minutes=16, seconds=30))
+    good, sentence = judged(node, now + timedelta(minutes=16))
     assert not good
     assert sentence == (
         f"client.pem is still a placeholder after 16 min, expected a certificate of {URL} (the renewal says: nobody "
-        "answers): read the logs of the services neo-caucased and neo-certificates"
+        "answers): read the logs of the services neo-caucased and neo-node-control"
     )
 
 
@@ -118,7 +115,7 @@ def test_a_request_that_waits_is_told(node):
     assert judged(node, times.now()) == (
         False,
         f"the request for client.pem waits at {URL} for somebody's approval, expected a certificate: have it signed "
-        "there (its number is in the log of the service neo-certificates); then it goes on by itself",
+        "there (its number is in the log of the service neo-node-control); then it goes on by itself",
     )
 
 
@@ -130,18 +127,6 @@ def test_a_good_one_and_an_old_one(node):
     assert good and sentence.startswith("certificates and revocation lists are valid: client.pem until ")
     good, sentence = judged(node, times.now() + timedelta(days=80))
     assert not good and "client.pem expires at" in sentence
-
-
-def test_how_a_run_went_is_noted(tmp_path):
-    path, run = tmp_path / "job.json", Parts()
-    assert tls.noted(path, run, lambda: 0) == 0
-    done = state.load(path).job(tls.JOB)
-    assert (done.outcome, done.message, done.failures, done.last_success) == ("done", "", 0, done.last_start)
-    run.errors.append("it is dead")
-    assert tls.noted(path, run, lambda: 1) == 1
-    failed = state.load(path).job(tls.JOB)
-    assert (failed.outcome, failed.message, failed.failures) == ("failed", "it is dead", 1)
-    assert (failed.last_success, failed.since) == (done.last_success, done.since)
 
 
 def test_a_cluster_without_tls_has_no_certificates(tmp_path):

@@ -20,7 +20,7 @@ from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.neo.config import Upstream
 
 CONNECTION = ("server-url", "key-file", "cert-file", "computer-id", "partition-id", "software-url")
-ABSENT: Mapping[str, Any] = {"master": "", "admin": "", "storages": []}
+ABSENT: Mapping[str, Any] = {"master": "", "admin": "", "storages": [], "control-url": ""}
 
 Ask = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 """Requests a node by its name, parameters and sla; returns its addresses, ABSENT's keys, or nothing."""

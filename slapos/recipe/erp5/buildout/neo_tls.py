@@ -7,7 +7,7 @@ from typing import Any
 
 from slapos.recipe.erp5.neo import tls
 from slapos.recipe.erp5.neo.terms import TERMS
-from slapos.recipe.erp5.tls import files, template, waiting
+from slapos.recipe.erp5.tls import template, waiting
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.words import bracketed
 
@@ -35,8 +35,6 @@ class Recipe:
             options["of-node"] = {"caucased-url": url, "secret": "" if external else options["secret"]}
 
     def install(self) -> tuple[str, ...]:
-        if self.ips:
-            files.ensure(self.folder, TERMS.server_name, self.ips)
         waiting.write(self.new)
         return ()
 

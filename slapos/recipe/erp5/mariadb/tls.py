@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """MariaDB's plug for certificates: who gives a replica its own, what reads them, what shows them (tls/service.py)."""
 
-import os
 import signal
 import ssl
 from dataclasses import dataclass, replace
@@ -9,9 +8,9 @@ from functools import partial
 
 import pymysql
 
-from slapos.recipe.erp5 import process
+from slapos.recipe.erp5 import nginx, process
 from slapos.recipe.erp5.errors import Error, ServerError
-from slapos.recipe.erp5.mariadb import logs, primary, sql, sql_replication
+from slapos.recipe.erp5.mariadb import primary, sql, sql_replication
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.terms import TERMS
@@ -58,12 +57,10 @@ class Certificates:
         return Server("nginx", self._load_nginx), Server("mariadb", self._load_mariadb)
 
     def _load_nginx(self) -> bool:
-        master = logs.nginx_master(self.config.nginx_pid)
-        if master is None:
-            return False
-        os.kill(master, signal.SIGHUP)
-        process.log("nginx reads the certificates anew")
-        return True
+        told = nginx.tell(self.config.nginx_pid, signal.SIGHUP)
+        if told:
+            process.log("nginx reads the certificates anew")
+        return told
 
     def _load_mariadb(self) -> bool:
         if not self.config.socket.exists():

@@ -8,6 +8,8 @@ from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.supervisor import Service
 from slapos.recipe.erp5.tls.partition import Caucased
 
+PROGRAMS, NODE_PROGRAMS = "neo", "neo-node"
+"""What the names of the programs of a cluster's partition, and of a node's, begin with."""
 MASTER, ADMIN = "master", "admin"
 """A node's processes, beside its storages: `storage-0` and so on."""
 
@@ -50,6 +52,49 @@ class Followed:
     upstream: Upstream | None
 
 
+@dataclass(frozen=True)
+class Control:
+    """Where nginx answers for the control process."""
+
+    host: str
+    port: int
+
+
+class Partition:
+    """What control/ knows of either partition: control/configuration.py, but for what is here abstract."""
+
+    partition: str
+    control: Control
+
+    def path(self, *names: str) -> Path:
+        """A file of the partition, such as path("srv", "neo")."""
+        return Path(self.partition, *names)
+
+    @property
+    def control_host(self) -> str:
+        return self.control.host
+
+    @property
+    def control_port(self) -> int:
+        return self.control.port
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path("var", "run", "control.sock")
+
+    @property
+    def control_token(self) -> Path:
+        return self.path("srv", "kept", "control-token")
+
+    @property
+    def scheduler_state(self) -> Path:
+        return self.path("var", "run", "scheduler.json")
+
+
+def _tls_files(config: Partition) -> tuple[Path, ...]:
+    return tuple(config.path("srv", "tls", name) for name in CERTIFICATE_FILES)
+
+
 # ---- the cluster's partition
 
 
@@ -72,7 +117,8 @@ class ClusterTls:
 class Node:
     """A node of the cluster, as it was requested: `listed` says that `node-list` still has it.
 
-    `address` tells its processes' addresses once the node has published them: `master` is empty where it has none.
+    The addresses of its processes are known once the node has published them: `master` is empty where it has none.
+    `control_url` is where it does what it is asked for (node_actions.py), with its token.
     """
 
     name: str
@@ -82,6 +128,7 @@ class Node:
     master: str
     admin: str
     storages: tuple[str, ...]
+    control_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -101,7 +148,7 @@ class Monitor:
 
 
 @dataclass(frozen=True)
-class ClusterConfig:
+class ClusterConfig(Partition):
     """`etc/neo.json`: what the programs of a cluster's partition know.
 
     `upstream` is what the database was created as a backup of, or is to be (None: an original), and
@@ -123,16 +170,19 @@ class ClusterConfig:
     differences: tuple[str, ...]
     autostart: bool
     monitor: Monitor
+    control: Control
+    upstream_control_url: str = field(repr=False)  # the upstream's takeover-url, or empty
     tls: ClusterTls | None  # None: without TLS
-
-    def path(self, *names: str) -> Path:
-        """A file of the partition, such as path("srv", "role")."""
-        return Path(self.partition, *names)
 
     @property
     def tls_files(self) -> tuple[Path, ...]:
         """What a client of the cluster is given as CA, certificate and key; nothing without TLS."""
-        return tuple(self.path("srv", "tls", name) for name in CERTIFICATE_FILES) if self.tls else ()
+        return _tls_files(self) if self.tls else ()
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its programs begin with."""
+        return PROGRAMS
 
 
 # ---- a node's partition
@@ -158,7 +208,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class NodeConfig:
+class NodeConfig(Partition):
     """`etc/neo-node.json`: what the programs of a node's partition know.
 
     `masters` is empty until the cluster's partition has all addresses: nothing starts before. `founding`: the node is
@@ -179,16 +229,18 @@ class NodeConfig:
     autostart: int
     founding: bool
     upstream: Upstream | None
+    control: Control
     tls: NodeTls | None  # None: without TLS
 
-    def path(self, *names: str) -> Path:
-        """A file of the partition, such as path("srv", "neo")."""
-        return Path(self.partition, *names)
+    @property
+    def prefix(self) -> str:
+        """What the names of its programs begin with."""
+        return NODE_PROGRAMS
 
     @property
     def tls_files(self) -> tuple[Path, ...]:
         """What the processes are given as CA, certificate and key; nothing without TLS."""
-        return tuple(self.path("srv", "tls", name) for name in CERTIFICATE_FILES) if self.tls else ()
+        return _tls_files(self) if self.tls else ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ storage's database is made once.
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.neo import config as configuration
-from slapos.recipe.erp5.neo import logs
+from slapos.recipe.erp5.neo import logs, node_role
 from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream, tls_options
 from slapos.recipe.erp5.words import bracketed
 
 HELP_TIMEOUT = 30.0
+FENCED_LOOK = 0.2
+"""Seconds between two looks whether the fence has gone."""
 
 
 # ---- decide
@@ -83,7 +86,7 @@ def check_certificates(config: NodeConfig) -> None:
     missing = [path for path in config.tls_files if not path.exists()]
     if missing:
         raise Refused(
-            f"{missing[0]} is missing, expected the certificates that the service neo-certificates gets within a"
+            f"{missing[0]} is missing, expected the certificates that the service neo-node-control gets within a"
             " minute: this is tried again by itself; if that does not help, read that service's log"
         )
 
@@ -133,6 +136,22 @@ def prepared(config: NodeConfig, name: str) -> tuple[str, ...]:
     return storage_command(config, name)
 
 
+def unfenced(path: str, name: str) -> NodeConfig:
+    """The configuration at `path`, once the process `name` may run: a master waits while the node is fenced.
+
+    Raises ConfigurationError.
+    """
+    config = configuration.load_node(path)
+    if name != MASTER or node_role.of(config).load().fenced is None:
+        return config
+    fenced = node_role.of(config).load().fenced
+    said = f"since {fenced.at}, by {fenced.by} ({fenced.reason})" if fenced else ""
+    process.log(f"the master of this node is fenced {said}, and starts when that is resumed")
+    while node_role.of(config).load().fenced:
+        time.sleep(FENCED_LOOK)
+    return configuration.load_node(path)
+
+
 def become(config: NodeConfig, name: str) -> None:
     """Replace this program by the process `name`. Raises Error, OSError."""
     os.umask(0o077)
@@ -149,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, help="the partition's etc/neo-node.json")
     parser.add_argument("--node", required=True, help="master, admin, storage-0, storage-1 and so on")
     given = parser.parse_args(arguments)
-    return process.program(lambda: become(configuration.load_node(given.config), given.node))
+    return process.program(lambda: become(unfenced(given.config, given.node), given.node))
 
 
 if __name__ == "__main__":

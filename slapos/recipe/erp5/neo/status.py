@@ -7,8 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from slapos.recipe.erp5 import supervisor
+from slapos.recipe.erp5.control import action
+from slapos.recipe.erp5.neo import node_role, role_state
 from slapos.recipe.erp5.neo.ask import Asker, Status
-from slapos.recipe.erp5.neo.config import ClusterConfig, NodeConfig
+from slapos.recipe.erp5.neo.config import ClusterConfig, NodeConfig, Upstream
+from slapos.recipe.erp5.neo.node_role import NodeFence
+from slapos.recipe.erp5.neo.role_state import RoleState
 from slapos.recipe.erp5.supervisor import Service, Supervised
 
 TIMEOUT = 5.0
@@ -19,13 +23,21 @@ TIMEOUT = 5.0
 class Snapshot:
     """A cluster as its admins tell at the moment `at`; `backups` are the backups of it that are watched, by name.
 
-    Without masters, which are not known yet, nobody was asked.
+    `role` is what changes of its role have left, `acting` that one is at work. Without masters, which are not known
+    yet, nobody was asked.
     """
 
     config: ClusterConfig
     at: datetime
     status: Status
     backups: tuple[tuple[str, Status], ...] = ()
+    role: RoleState = RoleState()
+    acting: bool = False
+
+    @property
+    def upstream(self) -> Upstream | None:
+        """What the cluster is, or was last, a backup of: by a rejoin, or by its creation."""
+        return self.role.upstream or self.config.upstream
 
 
 @dataclass(frozen=True)
@@ -39,23 +51,25 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class NodeSnapshot:
-    """A node's processes at the moment `at`."""
+    """A node's processes at the moment `at`; its master is not to run while it is `fenced`."""
 
     config: NodeConfig
     at: datetime
     services: tuple[ServiceStatus, ...]
+    fenced: NodeFence | None = None
 
 
 def gather(config: ClusterConfig, now: datetime) -> Snapshot:
-    """Ask the cluster and the watched backups of it, all at once. Raises ServerError."""
+    """Ask the cluster and the watched backups of it, all at once. Raises ServerError, ConfigurationError."""
     watched = config.monitor.backup_clusters
     asked = [(config.cluster, config.admins), *((one.cluster, tuple(one.admins.split())) for one in watched)]
+    role, acting = role_state.of(config).load(), action.current(config) is not None
     if not config.masters:
-        return Snapshot(config, now, Status(reason="its addresses are not known yet"))
+        return Snapshot(config, now, Status(reason="its addresses are not known yet"), role=role, acting=acting)
     with ThreadPoolExecutor(len(asked)) as pool:
         found = list(pool.map(lambda one: ask(config, *one), asked))
     names = [one.cluster for one in watched]
-    return Snapshot(config, now, found[0], tuple(zip(names, found[1:], strict=True)))
+    return Snapshot(config, now, found[0], tuple(zip(names, found[1:], strict=True)), role, acting)
 
 
 def ask(config: ClusterConfig, cluster: str, admins: tuple[str, ...]) -> Status:
@@ -73,8 +87,10 @@ def asker(config: ClusterConfig, cluster: str = "", admins: tuple[str, ...] = ()
 
 
 def node(config: NodeConfig, now: datetime) -> NodeSnapshot:
-    """Look at a node's processes."""
-    return NodeSnapshot(config, now, tuple(service(config, name) for name in config.names))
+    """Look at a node's processes. Raises ConfigurationError."""
+    return NodeSnapshot(
+        config, now, tuple(service(config, name) for name in config.names), node_role.of(config).load().fenced
+    )
 
 
 def service(config: NodeConfig, name: str) -> ServiceStatus:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What NEO's partitions call things where they speak of certificates."""
 
+from dataclasses import replace
+
 from slapos.recipe.erp5.tls.partition import Terms
 
 TERMS = Terms(
     authority="neo-caucased",
-    control="neo-certificates",
+    control="neo-control",
     promise="neo-certificates",
     server_name="neo",
     client_name="slapos-neo",
@@ -21,3 +23,6 @@ TERMS = Terms(
     by_hand="take it from the neo-caucased-csr-to-sign that the cluster publishes",
     external="have the request that is published as neo-caucased-csr-to-sign approved there",
 )
+
+NODE_TERMS = replace(TERMS, control="neo-node-control", promise="neo-node-certificates")
+"""The same in the partition of a node."""

@@ -5,23 +5,21 @@ Each process of NEO, and each client, has one certificate, as a server and as a 
 in one file, trusted.pem, which has the authorities of the clusters that follow it, or that it follows, too.
 """
 
-import dataclasses
+import signal
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5 import nginx, process, times
 from slapos.recipe.erp5.control import state
-from slapos.recipe.erp5.control.state import State
 from slapos.recipe.erp5.errors import CertificateError, ConfigurationError
 from slapos.recipe.erp5.neo import config as configuration
 from slapos.recipe.erp5.neo.config import ClusterConfig, ClusterTls, NodeConfig, NodeTls
-from slapos.recipe.erp5.neo.terms import TERMS
-from slapos.recipe.erp5.tls import JOB, certificates, introduction, join, own, renew, signer, status, trusted
+from slapos.recipe.erp5.neo.terms import NODE_TERMS, TERMS
+from slapos.recipe.erp5.tls import JOB, certificates, introduction, join, own, renew, signer, status, trusted, waiting
 from slapos.recipe.erp5.tls.authority import Trust
 from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.files import Files
@@ -32,6 +30,7 @@ from slapos.recipe.erp5.tls.parts import Parts
 from slapos.recipe.erp5.tls.service import Look, Server
 from slapos.recipe.erp5.tls.status import Status
 from slapos.recipe.erp5.tls.trusted import Other
+from slapos.recipe.erp5.words import bracketed
 
 # ---- the URL at which certificates are had for a secret
 
@@ -84,7 +83,7 @@ class Authority:
 
     @property
     def scheduler_state(self) -> Path:
-        return job_file(self.config)
+        return self.config.scheduler_state
 
     @property
     def certificate_secret(self) -> str:
@@ -105,7 +104,7 @@ def load(path: Path) -> Authority:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A cluster's partition, as tls/service.py wants it; what shows certificates is in those of the nodes."""
+    """A cluster's partition, as tls/service.py wants it: nginx is there; what NEO shows is in those of the nodes."""
 
     config: Authority
 
@@ -116,10 +115,17 @@ class Certificates:
         return ()
 
     def servers(self) -> tuple[Server, ...]:
-        return ()
+        return (Server("nginx", self._load_nginx),)
+
+    def _load_nginx(self) -> bool:
+        told = nginx.tell(self.config.path("var", "run", "nginx.pid"), signal.SIGHUP)
+        if told:
+            process.log("nginx reads the certificates anew")
+        return told
 
     def looks(self) -> tuple[Look, ...]:
-        return ()
+        host, port = self.config.config.control_host, self.config.config.control_port
+        return (Look(f"nginx at {bracketed(host)}:{port}", partial(status.shown, host, port)),)
 
     def shut_out(self) -> str:
         return "connections that it has stay until they end: restart, one after the other, what it is connected to"
@@ -162,8 +168,7 @@ def foreign(found: tuple[Other, ...], ours: Trust) -> tuple[Other, ...]:
 
 def renew_cluster(config: Authority) -> int:
     """A regular run. Returns a program's exit status."""
-    run = Run(Certificates(config), times.now())
-    return renew.alone(renew.lock_file(config), partial(noted, config.scheduler_state, run, run.complete))
+    return renew.alone(renew.lock_file(config), Run(Certificates(config), times.now()).complete)
 
 
 # ---- the partition of a node
@@ -190,9 +195,9 @@ class NodeRun(Parts):
     def complete(self) -> int:
         where, tls = node_files(self.config), node_tls(self.config)
         endpoint = tls.caucased_url if tls.secret else ""
-        asked = Giver(where, TERMS, endpoint, tls.secret, tls.caucased_url)
-        self.part(Member(where, where.client.name, TERMS, lambda: (asked,), self.now).keep)
-        if where.client.exists():
+        asked = Giver(where, NODE_TERMS, endpoint, tls.secret, tls.caucased_url)
+        self.part(Member(where, where.client.name, NODE_TERMS, lambda: (asked,), self.now).keep)
+        if has_certificate(where):
             if endpoint:
                 self.part(
                     lambda: trusted.replace(where, foreign(introduction.ask(asked, None), join.read_trust(where)))
@@ -204,31 +209,33 @@ class NodeRun(Parts):
 def renew_node(config: NodeConfig) -> int:
     """A regular run. Returns a program's exit status."""
     node_tls(config)
-    run = NodeRun(config, times.now())
-    return renew.alone(
-        config.path("var", "run", "certificates.lock"), partial(noted, job_file(config), run, run.complete)
-    )
+    return renew.alone(config.path("var", "run", "certificates.lock"), NodeRun(config, times.now()).complete)
+
+
+def has_certificate(where: Files) -> bool:
+    """Whether a node has got its certificate: what lies there before is a placeholder for nginx."""
+    return not waiting.is_open(where.client)
 
 
 def node_status(config: NodeConfig, now: datetime) -> Status:
     """What lies on a node's disk, and what its processes show. Raises Error."""
     where, tls = node_files(config), node_tls(config)
-    file, job = where.client, state.load(job_file(config)).job(JOB)
-    if file.exists():
+    file, job, there = where.client, state.load(config.scheduler_state).job(JOB), has_certificate(where)
+    if there:
         certificate = status.pair(where, file, tls.caucased_url, now)
     else:
         waits, since = where.pending(file).exists(), times.parse(job.since) if job.since else now
         certificate = status.Item(file.name, tls.caucased_url, since, placeholder=not waits, waiting=waits)
     return Status(
         certificates=(certificate,),
-        lists=(status.revocation_list(where.crl, where.crl.name, tls.caucased_url, now),) if file.exists() else (),
-        shown=status.seen(node_looks(config)) if file.exists() else (),
+        lists=(status.revocation_list(where.crl, where.crl.name, tls.caucased_url, now),) if there else (),
+        shown=status.seen(node_looks(config)) if there else (),
         fingerprint=status.fingerprint(file),
         job=job,
         requests=0,
         bad_requests=(),
         external="",
-        terms=TERMS,
+        terms=NODE_TERMS,
         file=file.name,
     )
 
@@ -245,28 +252,3 @@ def shown(config: NodeConfig, host: str, port: int) -> str:
     context.load_cert_chain(node_files(config).client)  # without one it ends the conversation
     with socket.create_connection((host, port), status.TIMEOUT) as plain, context.wrap_socket(plain) as connection:
         return certificates.fingerprint(connection.getpeercert(True) or b"")
-
-
-# ---- how it went, for the promise
-
-
-def job_file(config: ClusterConfig | NodeConfig) -> Path:
-    return config.path("var", "run", "certificates.json")
-
-
-def noted(path: Path, run: Parts, complete: Callable[[], int]) -> int:
-    """Run, and note how it went, as the scheduler would."""
-    begun, before = times.text(times.now()), state.load(path).job(JOB)
-    result = complete()
-    job = dataclasses.replace(
-        before,
-        last_start=begun,
-        last_end=times.text(times.now()),
-        last_success=before.last_success if result else begun,
-        outcome=state.FAILED if result else state.DONE,
-        message=run.errors[-1] if run.errors else "",
-        failures=before.failures + 1 if result else 0,
-        since=before.since or begun,
-    )
-    state.save(path, State(jobs=(job,)))
-    return result

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from slapos.recipe.erp5 import supervisor_verdict, times
-from slapos.recipe.erp5.neo import tid
+from slapos.recipe.erp5.neo import role_verdict, tid
 from slapos.recipe.erp5.neo.ask import Status
 from slapos.recipe.erp5.neo.config import Upstream
 from slapos.recipe.erp5.neo.status import NodeSnapshot, ServiceStatus, Snapshot
@@ -29,7 +29,7 @@ def cluster(snapshot: Snapshot) -> Verdict:
 def is_taken_over(snapshot: Snapshot) -> bool:
     """Whether it was created as a backup and is none any more: only a takeover does that to one that is not empty."""
     status = snapshot.status
-    return bool(snapshot.config.upstream and status.cluster_state == RUNNING and status.last_tid)
+    return bool(snapshot.upstream and status.cluster_state == RUNNING and status.last_tid)
 
 
 def lag(status: Status, now: datetime) -> timedelta | None:
@@ -63,7 +63,10 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
     yield from config.differences
     if not config.masters:
         return
+    yield from role_verdict.problems(snapshot)
     if not status.cluster_state:
+        if snapshot.role.fenced:
+            return
         yield (
             f"the cluster {config.cluster} cannot be asked how it is ({status.reason}), expected an admin that answers"
             " and has found the master: the promise neo-node of each node tells which of its processes do not run"
@@ -78,23 +81,23 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _state_problems(snapshot: Snapshot) -> Iterator[str]:
-    config, status = snapshot.config, snapshot.status
+    config, status, upstream = snapshot.config, snapshot.status, snapshot.upstream
     if status.cluster_state not in SERVING:
         remedy = "start what is missing of it" if config.autostart else "bin/neoctl start starts a new cluster"
         yield f"the cluster is {status.cluster_state} and serves nobody, expected it to have started: {remedy}"
-    elif config.upstream and status.cluster_state == RUNNING and not is_taken_over(snapshot):
+    elif upstream and status.cluster_state == RUNNING and not is_taken_over(snapshot):
         yield (
             f"the cluster is RUNNING and empty, expected BACKINGUP, as it was created as a backup of"
-            f" {config.upstream.cluster}: keep everybody from writing to it, and request another instance in its place"
+            f" {upstream.cluster}: keep everybody from writing to it, and request another instance in its place"
         )
-    elif config.upstream and status.cluster_state != RUNNING:
+    elif upstream and status.cluster_state != RUNNING:
         yield from _backup_problems(snapshot, "the cluster", status)
 
 
 def _backup_problems(snapshot: Snapshot, name: str, status: Status) -> Iterator[str]:
     """Of this cluster as a backup, or of a backup of it."""
     ours = status is snapshot.status
-    upstream = snapshot.config.upstream if ours else Upstream(snapshot.config.cluster, "")
+    upstream = snapshot.upstream if ours else Upstream(snapshot.config.cluster, "")
     assert upstream
     behind, most = lag(status, snapshot.at), timedelta(seconds=snapshot.config.monitor.maxlag)
     if not status.cluster_state:
@@ -117,6 +120,8 @@ def _backup_problems(snapshot: Snapshot, name: str, status: Status) -> Iterator[
 
 def _parameter_problems(snapshot: Snapshot) -> Iterator[str]:
     """What the parameters say of an upstream now, and the database is not: they count when it is created alone."""
+    if snapshot.role.upstream:  # it became a backup by an action: role_verdict.py
+        return
     was, now = snapshot.config.upstream, snapshot.config.requested_upstream
     if now is None:
         if was and not is_taken_over(snapshot):
@@ -175,21 +180,29 @@ def _node_problems(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _cluster_summary(snapshot: Snapshot) -> str:
-    config, status = snapshot.config, snapshot.status
+    config, status, upstream = snapshot.config, snapshot.status, snapshot.upstream
     if not status.cluster_state:
         return status.reason
     storages = sum(node.type == "STORAGE" for node in status.nodes)
     text = f"the cluster {config.cluster} is {status.cluster_state}, with {storages} storage{'s' * (storages != 1)}"
     if status.last_tid:
         text += f", its last transaction at {times.text(moment(status.last_tid))}"
-    if is_taken_over(snapshot):
-        assert config.upstream
-        text += f"; it was a backup of {config.upstream.cluster}, and was taken over"
-    elif config.upstream:
-        text += f"; it is a backup of {config.upstream.cluster}, {_progress(status, snapshot.at)}"
+    if upstream and is_taken_over(snapshot):
+        text += f"; it was a backup of {upstream.cluster}, and was taken over{_last_change(snapshot)}"
+    elif upstream:
+        text += f"; it is a backup of {upstream.cluster}, {_progress(status, snapshot.at)}"
     for name, backup in snapshot.backups:
         text += f"; its backup {name} is {backup.cluster_state}, {_progress(backup, snapshot.at)}"
     return text
+
+
+def _last_change(snapshot: Snapshot) -> str:
+    """When that was and where it was cut, by what the action noted; nothing where it was done by hand."""
+    last = snapshot.role.last
+    if last is None or last.primary_now:
+        return ""
+    unfenced = f"; nobody has fenced {last.from_cluster}: see that it does not come back" if last.unfenced else ""
+    return f" at {last.at} by {last.action}, cut at {last.tid}{unfenced}"
 
 
 def _progress(status: Status, now: datetime) -> str:
@@ -228,6 +241,7 @@ def _node_problems_of(snapshot: NodeSnapshot) -> Iterator[str]:
             " before which nothing is started here: process the instances (slapos node instance)"
         )
         return
+    yield from role_verdict.node(snapshot.fenced)
     for one in snapshot.services:
         yield from _service_problems(one, snapshot.at)
 

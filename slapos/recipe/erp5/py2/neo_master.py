@@ -7,6 +7,8 @@ For the Python 2.7 that NEO is installed in; it needs nothing but that. FILE exi
 until its first copy of the upstream is complete, and is made for this master alone: "{}" at first, {"goal": "0x..."}
 once it is known which transaction of the upstream is the last one to copy. Without FILE, nothing becomes a backup.
 
+While a file `closed` lies beside FILE, a RUNNING cluster lets no clients in: it is on its way back to be a backup.
+
 NEO releases whose neomaster has an option --backup do the first part themselves.
 """
 
@@ -102,13 +104,15 @@ def run(flag, arguments):
     """Be a master until told to end. Raises SystemExit."""
     from neo.lib import logging
     from neo.master import app as application
-    from neo.master.handlers import master
+    from neo.master.handlers import identification, master
 
     if "backup" in application.Application.option_parser.getOptionDict():
         sys.exit("neo_master.py: this neomaster has an option --backup: run it as it is")
     mend_cells()
     application.BackupApplication = backup_application()
     master.PrimaryHandler.invalidateObjects = hear_from_primary
+    closed = os.path.join(os.path.dirname(os.path.abspath(flag.path)), "closed")
+    identification.IdentificationHandler = identification_handler(closed)
     Application = make_application(flag)
     config = Application.option_parser.parse(arguments)
     if flag.exists() and not config.get("upstream_cluster"):
@@ -126,6 +130,22 @@ def mend_cells():
     from neo.master.pt import Cell
 
     Cell.backup_tid = ZERO_TID
+
+
+def identification_handler(closed):
+    from neo.lib.protocol import ClusterStates, NodeTypes, NotReadyError
+    from neo.master.handlers.identification import IdentificationHandler as Original
+
+    class IdentificationHandler(Original):
+        """Of the primary master, for who connects."""
+
+        def requestIdentification(self, conn, node_type, *arguments):
+            running = self.app.cluster_state == ClusterStates.RUNNING
+            if node_type == NodeTypes.CLIENT and running and os.path.exists(closed):
+                raise NotReadyError
+            Original.requestIdentification(self, conn, node_type, *arguments)
+
+    return IdentificationHandler
 
 
 def make_application(flag):

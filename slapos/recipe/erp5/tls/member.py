@@ -65,6 +65,9 @@ class Member:
         except CertificateError as error:
             self._join_again(str(error))
             return
+        if not url:
+            self._join_again("nothing says whose it is")
+            return
         try:
             known = authority.trust(url, old.authorities, old.lists, self.now)
         except CertificateError as error:

@@ -17,7 +17,7 @@ def wanted(kinds: Mapping[Path, Template]) -> dict[Path, Template]:
 
     What has a certificate already needs none, unless it asks for another one.
     """
-    return {path: kind for path, kind in kinds.items() if Files.pending(path).exists() or _is_open(path)}
+    return {path: kind for path, kind in kinds.items() if Files.pending(path).exists() or is_open(path)}
 
 
 def prepare(kinds: Mapping[Path, Template]) -> tuple[str, dict[Path, str]]:
@@ -41,7 +41,7 @@ def write(new: Mapping[Path, str]) -> None:
         process.write_atomically(path, content)
 
 
-def _is_open(path: Path) -> bool:
+def is_open(path: Path) -> bool:
     """Whether there is no certificate at `path` but a placeholder at most."""
     try:
         return certificates.is_placeholder(certificates.pair(path.read_text()).certificate)
