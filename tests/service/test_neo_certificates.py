@@ -11,8 +11,7 @@ import pytest
 from caucase.client import CaucaseClient
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.errors import Refused
-from slapos.recipe.erp5.neo import start, tls
+from slapos.recipe.erp5.neo import tls
 from slapos.recipe.erp5.tls import certificates, files, own, revoke, status, trusted, verdict
 from slapos.recipe.erp5.tls.files import Files
 from tests.service.neo_tls_fixtures import Site, Sites, another_node
@@ -44,12 +43,16 @@ def fingerprint(path: Path) -> str:
 
 def test_nothing_is_started_without_certificates(sites: Sites):
     site = sites("main")
-    with pytest.raises(Refused, match="^.*/trusted.pem is missing, expected the certificates that the service neo-cer"):
-        start.prepared(site.node, "admin")
-    assert tls.renew_node(site.node) == 1  # no authority yet
-    site.start_authority()
-    assert site.renew() == (0, 0)
-    assert "neo.scripts.neoadmin" in start.prepared(site.node, "admin")
+    site.start()
+    assert site.renew() == (1, 1)  # no authority yet
+    said = site.folder / "master.out"
+    wait_for(lambda: "waiting for " in said.read_text(), "the master to wait")
+    assert site.pids()
+    with pytest.raises(OSError, match="refused"):
+        site.handshake(None)
+    site.ready()
+    site.wait("RUNNING")
+    assert site.write_objects(one=1)
 
 
 def test_only_who_has_a_certificate_gets_in(main: Site, sites: Sites):

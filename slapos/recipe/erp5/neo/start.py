@@ -20,8 +20,8 @@ from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, U
 from slapos.recipe.erp5.words import bracketed
 
 HELP_TIMEOUT = 30.0
-FENCED_LOOK = 0.2
-"""Seconds between two looks whether the fence has gone."""
+LOOK = 0.2
+"""Seconds between two looks whether a process that waits may start."""
 
 
 # ---- decide
@@ -81,16 +81,6 @@ def is_to_be_made(database: Path, exists: bool, set_up: bool) -> bool:
     return not exists
 
 
-def check_certificates(config: NodeConfig) -> None:
-    """Raise Refused where a process would have no certificate yet."""
-    missing = [path for path in config.tls_files if not path.exists()]
-    if missing:
-        raise Refused(
-            f"{missing[0]} is missing, expected the certificates that the service neo-node-control gets within a"
-            " minute: this is tried again by itself; if that does not help, read that service's log"
-        )
-
-
 # ---- act
 
 
@@ -127,7 +117,6 @@ def prepared(config: NodeConfig, name: str) -> tuple[str, ...]:
         raise Refused(f"this node has no {name}, expected one of {', '.join(config.names)}")
     if not config.masters:
         raise Refused("the cluster's masters are not known yet, expected their addresses: process the instance again")
-    check_certificates(config)
     if name == MASTER:
         return master_command(config, prepare_master(config), has_backup_option(config))
     if name == ADMIN:
@@ -148,8 +137,18 @@ def unfenced(path: str, name: str) -> NodeConfig:
     said = f"since {fenced.at}, by {fenced.by} ({fenced.reason})" if fenced else ""
     process.log(f"the master of this node is fenced {said}, and starts when that is resumed")
     while node_role.of(config).load().fenced:
-        time.sleep(FENCED_LOOK)
+        time.sleep(LOOK)
     return configuration.load_node(path)
+
+
+def certified(config: NodeConfig) -> NodeConfig:
+    """The same, once there is what the processes are given as certificates (neo/tls.py), before which they wait."""
+    missing = [path for path in config.tls_files if not path.exists()]
+    if missing:
+        process.log(f"waiting for {missing[0]}, which the service neo-node-control gets from the cluster's authority")
+    while not all(path.exists() for path in config.tls_files):
+        time.sleep(LOOK)
+    return config
 
 
 def become(config: NodeConfig, name: str) -> None:
@@ -168,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, help="the partition's etc/neo-node.json")
     parser.add_argument("--node", required=True, help="master, admin, storage-0, storage-1 and so on")
     given = parser.parse_args(arguments)
-    return process.program(lambda: become(unfenced(given.config, given.node), given.node))
+    return process.program(lambda: become(certified(unfenced(given.config, given.node)), given.node))
 
 
 if __name__ == "__main__":
