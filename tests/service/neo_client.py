@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A client of NEO for the service tests, run by NEO's own Python 2.7: neo_client.py OPTIONS (JSON), see main()."""
 
+import hashlib
 import json
+import os
 import sys
 import time
 
@@ -37,6 +39,23 @@ def read(storage, options):
     """Prints all that is in the root."""
     database = DB(storage)
     say(dict(database.open().root()))
+    database.close()
+
+
+def fill(storage, options):
+    """Puts an object of so many random bytes into the root; prints their digest."""
+    database = DB(storage)
+    content = os.urandom(options["size"])
+    database.open().root()["bytes"] = content
+    transaction.commit()
+    say(hashlib.sha256(content).hexdigest())
+    database.close()
+
+
+def digest(storage, options):
+    """Prints the digest of what fill() has written."""
+    database = DB(storage)
+    say(hashlib.sha256(database.open().root()["bytes"]).hexdigest())
     database.close()
 
 

@@ -89,11 +89,16 @@ class Cluster:
             script = [str(programs / "python"), str(SCRIPTS / "neo_master.py")]
             return [*script, "--new-flag", str(self.flag(node)), "--", *words]
         if kind == "storage":
-            database = self.databases.get(node)
-            words += (
-                ["-a", "MySQL", "-d", database] if database else ["-a", "SQLite", "-d", f"{self.folder}/{node}.sqlite"]
-            )
+            words += self.storage_words(node)
         return [str(programs / f"neo{kind}"), *words]
+
+    def storage_words(self, node: str) -> list[str]:
+        """SQLite, or the database of a MySQL server: with a password, which has to be in a file."""
+        if node not in self.databases:
+            return ["-a", "SQLite", "-d", f"{self.folder}/{node}.sqlite"]
+        file = self.folder / f"{node}.cfg"
+        file.write_text("[storage]\ndatabase = " + self.databases[node].replace("%", "%%") + "\n")
+        return ["-a", "MySQL", "-f", str(file), "-w", "-1"]
 
     def tls_words(self) -> list[str]:
         return [word for pair in zip(("--ca", "--cert", "--key"), map(str, self.tls), strict=False) for word in pair]

@@ -79,25 +79,6 @@ def test_an_upstream_that_is_empty_is_waited_for(clusters: Clusters):
     assert attempts.written() == 0
 
 
-def test_the_first_copys_end_is_remembered_over_restarts(clusters: Clusters):
-    """A storage that hangs holds the copy back; the upstream goes on meanwhile, and the goal does not."""
-    main, copy = clusters.backup(storages=2)
-    copy.start()
-    wait_for(
-        lambda: copy.status().cluster_state == "STARTING_BACKUP" or "goal" in copy.flag().read_text(), "a beginning"
-    )
-    copy.kill()
-    if not copy.flag().exists():
-        pytest.fail("the first copy was complete before it could be interrupted")
-    goal = main.status().last_tid
-    main.write(**{f"thing{number}": number for number in range(5)})
-    copy.start()
-    copy.wait("BACKINGUP")
-    wait_for(lambda: not copy.flag().exists(), "the flag to be removed")
-    assert goal is not None and (copy.status().backup_tid or 0) >= goal
-    assert follows(main, copy)
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_killed_at_any_moment_and_started_again_it_gets_there_and_nobody_writes(clusters: Clusters, seed: int):
     main, copy = clusters.backup(masters=2, storages=2)

@@ -67,7 +67,7 @@ def test_one_that_cannot_be_read_is_one_without_a_goal(flag: NewFlag, content: s
 
 
 def asked(
-    state: str, of: str = "BACKINGUP", upstream: bool = True, flag: bool = False, backup_tid: int = 5
+    state: str, of: str = "BACKINGUP", upstream: bool = True, flag: str | None = None, backup_tid: int = 5
 ) -> str | None:
     return refusal(state, of, upstream, flag, backup_tid)
 
@@ -76,7 +76,7 @@ def test_what_is_allowed():
     assert asked("STOPPING_BACKUP") is None
     assert asked("STOPPING_BACKUP", of="STARTING_BACKUP") is None
     assert asked("STARTING_BACKUP", of="RUNNING") is None
-    assert asked("VERIFYING", of="RECOVERING", flag=True, backup_tid=0) is None
+    assert asked("VERIFYING", of="RECOVERING", flag="/srv/new", backup_tid=0) is None
 
 
 def test_what_neo_refuses_itself_is_left_to_it():
@@ -90,9 +90,9 @@ def test_a_takeover_of_nothing_is_refused(state: str):
 
 
 def test_a_takeover_during_the_first_copy_is_refused():
-    assert asked("STOPPING_BACKUP", flag=True) == (
+    assert asked("STOPPING_BACKUP", flag="/srv/new") == (
         "the first copy of the upstream is not complete, and a takeover would leave an old or empty database:"
-        " wait for it, or make this cluster anew"
+        " wait for it; if an old one is better than none, remove /srv/new and ask again"
     )
 
 

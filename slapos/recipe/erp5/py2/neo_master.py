@@ -77,8 +77,11 @@ class NewFlag(object):
             os.close(folder)
 
 
-def refusal(asked, state, has_upstream, flag_exists, backup_tid):
-    """Why the cluster may not be put into the state `asked` (a sentence), or None; `state` is what it is in."""
+def refusal(asked, state, has_upstream, flag, backup_tid):
+    """Why the cluster may not be put into the state `asked` (a sentence), or None; `state` is what it is in.
+
+    `flag` is the path of the file that says that the first copy is not complete, None when there is none.
+    """
     if asked == "STARTING_BACKUP" and not has_upstream:
         return (
             "this cluster has no upstream, and its masters would die at this and every later start:"
@@ -87,10 +90,10 @@ def refusal(asked, state, has_upstream, flag_exists, backup_tid):
     if asked == "STOPPING_BACKUP" and state in BACKUP_STATES:
         if backup_tid == ZERO:
             return "nothing of the upstream was copied yet, and a takeover would leave a database that cannot start"
-        if flag_exists:
+        if flag:
             return (
                 "the first copy of the upstream is not complete, and a takeover would leave an old or empty database:"
-                " wait for it, or make this cluster anew"
+                " wait for it; if an old one is better than none, remove %s and ask again" % flag
             )
     return None
 
@@ -269,8 +272,8 @@ def administration_handler():
             if app.is_backup():
                 app.look_at_first_copy()
                 backup_tid = u64(app.pt.getBackupTid())
-            exists = app.new_flag.exists()
-            why = refusal(str(state), str(app.cluster_state), app.backup_app is not None, exists, backup_tid)
+            flag = app.new_flag.path if app.new_flag.exists() else None
+            why = refusal(str(state), str(app.cluster_state), app.backup_app is not None, flag, backup_tid)
             if why:
                 refuse(state, why)
             Original.setClusterState(self, conn, state)
