@@ -28,8 +28,8 @@ RECIPES = [
 PROGRAMS = {
     "mariadb-action": "mariadb.actions",
     "mariadb-caucased": "tls.caucased",
-    "mariadb-control": "control.main",
-    "mariadb-control-token": "control.token",
+    "mariadb-control": "mariadb.control",
+    "mariadb-control-token": "mariadb.control_token",
     "mariadb-create": "mariadb.create",
     "mariadb-dump-now": "mariadb.backup",
     "mariadb-install": "mariadb.install",

@@ -80,7 +80,7 @@ class Machine:
         self.python("tls.renew")
         assert self.children.pop().wait(servers.PATIENCE) == 0, f"no certificates, see {self.log}"
         self.spawn(nginx, "-e", self.log, "-p", self.folder, "-c", self.folder / "etc/nginx.conf")
-        self.python("control.main")
+        self.python("mariadb.control")
         service = [sys.executable, "-I", "-S", "-B", SUPERVISE, "--name", "mariadb", "--run", config.service.run, "--"]
         self.spawn(*service, config.path("bin", "mariadb-service"))
         wait_for(lambda: private_server.answers(config.socket), f"mariadbd (see {self.log})")

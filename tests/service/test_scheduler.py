@@ -29,7 +29,7 @@ from tests.service.backup_fixtures import (
 
 __all__ = ["empty_data", "new_partition", "partition", "server"]
 
-CONTROL = "control.main"
+CONTROL = "mariadb.control"
 BACKUP, LOGS, DIGEST = "logical-backup", "log-rotation", "slow-query-digest"
 
 

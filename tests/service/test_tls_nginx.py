@@ -3,19 +3,17 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from caucase.client import CaucaseClient
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import web
-from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import logs, manifest, offer
+from slapos.recipe.erp5.mariadb.service import SERVICE
 from slapos.recipe.erp5.tls import certificates, join, own, renew, status
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
-from slapos.recipe.erp5.tls.signer import Signer
 from tests.service import tls_fixtures
 from tests.service.backup_fixtures import TOKEN, Partition, new_partition, wait_until
 from tests.service.test_backup_http import ONE, TWO, ask
@@ -24,10 +22,6 @@ from tests.service.tls_fixtures import published
 from tests.unit.mariadb import partition as unit
 
 __all__ = ["new_partition"]
-
-
-def signer(path: Path) -> Signer:
-    return Signer(lambda: configuration.load(path))
 
 
 @pytest.fixture
@@ -39,7 +33,7 @@ def primary(new_partition) -> Iterator[Partition]:
     with tls_fixtures.authority(made.config):
         assert tls_fixtures.renew_now(made.config) == 0
         made.nginx = made.start_nginx()
-        server = web.Server(made.config.control_socket, web.Application(made.json, signer))
+        server = web.Server(made.config.control_socket, web.Application(SERVICE, made.json))
         yield made
         server.stop()
 

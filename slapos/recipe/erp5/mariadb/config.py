@@ -11,6 +11,8 @@ from slapos.recipe.erp5.supervisor import Service
 ADMINISTRATOR = "slapos_administrator"
 """The local administration account: one name in every partition, a password of its own in each."""
 REPLICATION_USER = "replication_user"
+PROGRAMS = "mariadb"
+"""What the names of a MariaDB partition's programs begin with."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,20 @@ class Config:
     def bootstrap_state(self) -> Path:
         """How far the making of a replica is (progress.py)."""
         return self.path("var", "run", "bootstrap.json")
+
+    @property
+    def prefix(self) -> str:
+        """What the names of our programs begin with."""
+        return PROGRAMS
+
+    @property
+    def control_host(self) -> str:
+        """The address that is published, for everything."""
+        return self.network.ipv6 or self.network.ipv4
+
+    @property
+    def control_port(self) -> int:
+        return self.network.control_port
 
     @property
     def control_socket(self) -> Path:

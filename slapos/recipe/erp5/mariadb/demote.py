@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.mariadb import gtid, replica, role_state, semi_sync, sql_replication, sql_role
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.gtid import Gtid
 from slapos.recipe.erp5.mariadb.primary import Primary

@@ -9,7 +9,7 @@ from slapos.recipe.erp5.words import bracketed
 
 def host(config: Config) -> str:
     """The address that is published."""
-    return config.network.ipv6 or config.network.ipv4
+    return config.control_host
 
 
 def address(config: Config) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control.journal import folder
 from slapos.recipe.erp5.mariadb import primary
 from slapos.recipe.erp5.mariadb.config import Config
 
@@ -106,15 +106,6 @@ class RoleState:
     fence_pending: PendingFence | None = None
     last: Change | None = None
     authority_dropped: bool = False
-
-
-def folder(config: Config) -> Path:
-    """`srv/role`, made when it is missing."""
-    path = config.path("srv", "role")
-    if not path.is_dir():
-        path.mkdir(mode=0o700, exist_ok=True)
-        process.sync_directory(path.parent)
-    return path
 
 
 def _path(config: Config) -> Path:

@@ -9,11 +9,10 @@ from typing import Any
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control import journal
+from slapos.recipe.erp5.control.configuration import Configuration
+from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.errors import ConfigurationError, Error, Refused
-from slapos.recipe.erp5.mariadb import journal
-from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.journal import Entry
-from slapos.recipe.erp5.process import is_locked
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Running:
 class Act:
     """What a running action tells of itself; `sentence` and `details` go to the journal at its end."""
 
-    config: Config
+    config: Configuration
     action: str
     by: str
     started: str
@@ -51,13 +50,13 @@ class Act:
             shapes.save(self.config.path("var", "run", "action.json"), running, durable=False)
 
 
-def place(config: Config, name: str) -> contextlib.AbstractContextManager[None]:
+def place(config: Configuration, name: str) -> contextlib.AbstractContextManager[None]:
     """Hold the partition's one place for actions without being one. Raises Busy, naming the action that runs."""
     return process.lock(config.path("var", "run", "action.lock"), _busy(config, name))
 
 
 @contextlib.contextmanager
-def running(config: Config, name: str, by: str) -> Iterator[Act]:
+def running(config: Configuration, name: str, by: str) -> Iterator[Act]:
     """Hold the partition's one place for actions; how it ended goes to the journal.
 
     Raises Busy, naming the action that runs.
@@ -89,7 +88,7 @@ def _end(act: Act, outcome: str, sentence: str) -> None:
         process.log(f"warning: {process.describe(error)}; the outcome of {act.action} is in this log alone: {sentence}")
 
 
-def _busy(config: Config, name: str) -> str:
+def _busy(config: Configuration, name: str) -> str:
     now = current(config)
     if now is None:
         return f"another action runs here, expected none for {name}: wait for its end"
@@ -97,9 +96,9 @@ def _busy(config: Config, name: str) -> str:
     return f"{what}, expected none for {name}: wait for its end"
 
 
-def current(config: Config) -> Running | None:
+def current(config: Configuration) -> Running | None:
     """The action that runs; None when none does, whatever a killed one left behind. Unknown yet: an empty `action`."""
-    if not is_locked(config.path("var", "run", "action.lock")):
+    if not process.is_locked(config.path("var", "run", "action.lock")):
         return None
     try:
         return shapes.load(config.path("var", "run", "action.json"), Running)

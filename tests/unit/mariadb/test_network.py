@@ -5,9 +5,9 @@ import dataclasses
 
 import pytest
 
-from slapos.recipe.erp5.control import network
-from slapos.recipe.erp5.control.network import Network
+from slapos.recipe.erp5.mariadb import network
 from slapos.recipe.erp5.mariadb.config import Replication
+from slapos.recipe.erp5.mariadb.network import Network
 from tests.unit.mariadb import partition
 
 REPLICATION = Replication("mysql://u:p@127.0.0.1:3306", "", "", 30, False, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What was done to the role of a database, when and by whom: `srv/role/journal.jsonl`, which only grows, no secrets."""
+"""What was done to an instance's role, when and by whom: `srv/role/journal.jsonl`, which only grows, no secrets."""
 
 import contextlib
 import dataclasses
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5 import process
-from slapos.recipe.erp5.mariadb import role_state
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.control.configuration import Configuration
 
 OUTCOMES = ("done", "refused", "failed", "cancelled")
 LONGEST = 1 << 16
@@ -30,13 +29,22 @@ class Entry:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def _path(config: Config) -> Path:
+def folder(config: Configuration) -> Path:
+    """`srv/role`, made when it is missing."""
+    path = config.path("srv", "role")
+    if not path.is_dir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        process.sync_directory(path.parent)
+    return path
+
+
+def _path(config: Configuration) -> Path:
     return config.path("srv", "role", "journal.jsonl")
 
 
-def append(config: Config, entry: Entry) -> None:
+def append(config: Configuration, entry: Entry) -> None:
     """Add an entry, as one line, durably. Raises OSError."""
-    role_state.folder(config)
+    folder(config)
     line = json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n"
     with process.attempting(f"write {_path(config)}"):
         descriptor = os.open(_path(config), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -50,7 +58,7 @@ def append(config: Config, entry: Entry) -> None:
             os.close(descriptor)
 
 
-def last(config: Config, count: int = 20) -> tuple[Entry, ...]:
+def last(config: Configuration, count: int = 20) -> tuple[Entry, ...]:
     """The newest entries, the newest first; what cannot be read is left out."""
     try:
         with _path(config).open("rb") as file:

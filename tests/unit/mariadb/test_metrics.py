@@ -7,8 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import metrics
-from slapos.recipe.erp5.control.facts import Backup, Certificate, Facts, Promise, Server, Service, Source
-from slapos.recipe.erp5.mariadb.journal import Entry
+from slapos.recipe.erp5.control.facts import Promise
+from slapos.recipe.erp5.control.journal import Entry
+from slapos.recipe.erp5.mariadb.facts import Backup, Certificate, Facts, Server, Service, Source
+from slapos.recipe.erp5.mariadb.service import SERVICE
 
 NOW = times.parse("2026-11-25T03:00:00Z")
 NOTHING = Facts(
@@ -48,7 +50,7 @@ EVERYTHING = dataclasses.replace(
 
 
 def read(facts: Facts) -> dict[str, float]:
-    families = text_string_to_metric_families(metrics.text(facts).decode())
+    families = text_string_to_metric_families(metrics.text(SERVICE.metrics(facts)).decode())
     return {
         " ".join((one.name, *(f"{key}={value}" for key, value in sorted(one.labels.items())))): one.value
         for family in families
