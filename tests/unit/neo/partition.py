@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from slapos.recipe.erp5.neo import ask as asked
 from slapos.recipe.erp5.neo import tls
 from slapos.recipe.erp5.neo.config import (
     ClusterConfig,
@@ -76,3 +77,8 @@ def cluster(**fields: Any) -> ClusterConfig:
 def authority(folder: Path, **fields: Any) -> tls.Authority:
     """Of a cluster with TLS; `fields` replace those of its parameter."""
     return tls.authority(cluster(partition=str(folder), tls=dataclasses.replace(TLS, **fields)))
+
+
+def storage(state: str) -> asked.Node:
+    """A storage as the cluster's primary master has it."""
+    return asked.Node("STORAGE", "S1", "a:3", state)
