@@ -17,7 +17,8 @@ from typing import Any
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervisor
 from slapos.recipe.erp5.control import actions, journal
-from slapos.recipe.erp5.neo import node_role, role_state
+from slapos.recipe.erp5.neo import node_actions, node_role, role_state
+from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.ask import Asker, Status
 from slapos.recipe.erp5.neo.config import (
     ClusterConfig,
@@ -286,6 +287,14 @@ class Site(Partition):
             return (status.backup_tid or 0) >= last and status.first_copy_goal is None
 
         wait_for(reached, f"{self.name} to have all of {other.name}")
+
+    def stored(self) -> list[int]:
+        """All transactions that are in its storages' files, ascending."""
+        found = set[int]()
+        for node in self.nodes:
+            answer = node_actions.do(node.config, "tids", {"after": tids.text(0), "limit": "1000000"})
+            found.update(map(tids.parse, answer["tids"]))
+        return sorted(found)
 
     @property
     def state(self) -> RoleState:

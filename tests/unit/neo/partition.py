@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from slapos.recipe.erp5.neo import ask as asked
 from slapos.recipe.erp5.neo.config import ClusterConfig, Control, Monitor, Network, Node, NodeConfig, Software, Upstream
 
 SOFTWARE = Software("/none/neoppod", "/none/neo_master.py", "/none/neo_ask.py")
@@ -56,3 +57,8 @@ def cluster(**fields: Any) -> ClusterConfig:
         upstream_control_url="",
     )
     return dataclasses.replace(config, **fields)
+
+
+def storage(state: str) -> asked.Node:
+    """A storage as the cluster's primary master has it."""
+    return asked.Node("STORAGE", "S1", "a:3", state)

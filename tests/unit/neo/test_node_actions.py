@@ -3,6 +3,7 @@
 
 import json
 import sqlite3
+import time
 
 import pytest
 
@@ -104,6 +105,14 @@ def test_without_a_reset_the_databases_stay_and_nobody_is_let_in(config):
     assert names(config) == ["closed", *storages, "upstream.json"]
     do(config, "open", {})
     assert names(config) == [*storages, "upstream.json"]
+
+
+def test_clients_are_kept_out_for_a_while(config):
+    before = time.time()
+    assert do(config, "close", {"seconds": "60"}) == {"closed": True}
+    assert before + 59 <= float(node_actions.closed(config).read_text()) <= time.time() + 61
+    with pytest.raises(Refused, match="seconds is no number"):
+        do(config, "close", {"seconds": "-1"})
 
 
 def test_a_fence_lasts_until_it_is_resumed_and_the_first_reason_stays(config):

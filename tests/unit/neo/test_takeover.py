@@ -66,10 +66,16 @@ def test_nothing_is_known_of_the_upstream():
 
 def test_a_living_upstream_is_fenced_first():
     assert lines(snapshot(answers=True, control_url=URL)) == [
-        "info: the upstream old answers: it is fenced first, which stops its masters",
-        "warn: what its clients commit in the last moment before the fence may be missing here, expected that nobody"
-        " writes: stop them first if nothing may be lost",
+        "info: the upstream old answers: its clients are sent away, the rest of what they have committed is fetched,"
+        " and it is fenced, which stops its masters",
     ]
+
+
+def test_what_is_behind_a_living_upstream_is_fetched():
+    judged = snapshot(status(backup_tid=later(-5)), answers=True, control_url=URL)
+    found = takeover.decide(judged)
+    assert (found.needs_force, found.lost_seconds) == (False, 0.0)
+    assert takeover.decide(dataclasses.replace(judged, control_url="")).lost_seconds == pytest.approx(5, abs=1e-3)
 
 
 def test_a_living_upstream_without_its_token():
@@ -81,10 +87,10 @@ def test_a_living_upstream_without_its_token():
 
 def test_a_living_upstream_that_is_far_ahead():
     judged = snapshot(status(backup_tid=later(-7200)), answers=True, control_url=URL)
-    assert lines(judged)[2:] == [
+    assert lines(judged)[1:] == [
         f"force: the transactions after {tids.text(later(-7200))} (2026-11-21 23:00:00.000 UTC) up to {LAST_TEXT}, 2 h"
-        " of them would be lost, as this backup is that much behind, expected less than 1 s: wait until it has caught"
-        " up",
+        " of them would be lost, as this backup is that much behind, expected less than 10 s: wait until it has"
+        " caught up",
     ]
 
 

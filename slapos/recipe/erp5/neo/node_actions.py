@@ -165,8 +165,17 @@ def _note(config: NodeConfig, upstream: Upstream, reset: bool) -> None:
 
 
 def closed(config: NodeConfig) -> Path:
-    """While this file is there, the master lets no clients in (py2/neo_master.py)."""
+    """While this file is there, the master has no clients but backups (py2/neo_master.py); it holds until when."""
     return config.new_flag.with_name("closed")
+
+
+def _close(config: NodeConfig, seconds: str) -> dict[str, Any]:
+    """For so many seconds; whoever was killed while somebody took over has the clients back then."""
+    if not seconds.isdigit():
+        raise Refused("seconds is no number")
+    if config.master:
+        process.write_atomically(closed(config), f"{time.time() + int(seconds):.0f}\n", durable=False)
+    return {"closed": config.master}
 
 
 def _open(config: NodeConfig) -> dict[str, Any]:
@@ -219,6 +228,7 @@ _ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "fence": _fence,
     "resume": _resume,
     "follow": _follow,
+    "close": _close,
     "open": _open,
     "tids": _tids,
 }

@@ -20,6 +20,10 @@ GONE = 3.0
 """Seconds for a control page to answer at all."""
 FENCING = 40.0
 """Seconds for one that answers to stop its masters: those that hang are killed."""
+CLOSING = 20.0
+"""Seconds for one that answers to send its clients away."""
+FETCHING = 15.0
+"""Seconds for what is missing then to come: it is mostly there at once."""
 STILL, SETTLING = 0.5, 15.0
 """Seconds for which a backup's tids have to stand still, and within which they do once its upstream is stopped."""
 LOOK = 0.1
@@ -38,7 +42,7 @@ class OldPrimary:
     pending: PendingFence | None = None
 
 
-def fence(config: ClusterConfig, act: Act, snapshot: Snapshot, forced: bool) -> OldPrimary:
+def fence(config: ClusterConfig, act: Act, ask: Asker, snapshot: Snapshot, forced: bool) -> OldPrimary:
     """Fence it. Raises ServerError when it answers and refuses, or cannot do it, unless forced.
 
     One whose control page answers lives, whatever its masters say.
@@ -49,12 +53,14 @@ def fence(config: ClusterConfig, act: Act, snapshot: Snapshot, forced: bool) -> 
         return OldPrimary(
             f"the old primary {name} {state}, as its takeover-url is not known here: see that it stays down"
         )
-    act.step(f"fence the old primary {name}, which stops its masters")
     pending = PendingFence(name, url, times.text(times.now()))
     try:
         with Peer(url) as peer:
             peer.ready(GONE)
             alive = True
+            if snapshot.answers:
+                _fetch_the_rest(act, ask, peer, name)
+            act.step(f"fence the old primary {name}, which stops its masters")
             reason = f"{act.action} of its backup {config.cluster}"
             answer = peer.call("fence", question(config, name, reason, ""), FENCING)
     except (PeerUnreachable, PeerRefused) as error:
@@ -69,6 +75,21 @@ def fence(config: ClusterConfig, act: Act, snapshot: Snapshot, forced: bool) -> 
     last = str(answer.get("tid", ""))
     # It is told later where it was cut, so that it knows from where on to compare when it comes back.
     return OldPrimary(f"the old primary {name} is fenced", True, tids.parse(last) if last else None, pending)
+
+
+def _fetch_the_rest(act: Act, ask: Asker, peer: Peer, name: str) -> None:
+    """Have its clients sent away, and wait until all that they have committed is here; what is not is told later."""
+    act.step(f"send the clients of {name} away, and fetch the rest of what they have committed")
+    try:
+        answer = peer.call("close", {"cluster": name}, CLOSING)
+    except PeerRefused as error:
+        process.log(f"warning: the clients of {name} are not sent away before it is fenced: {error}")
+        return
+    last, deadline = str(answer.get("tid", "")), time.monotonic() + FETCHING
+    while last and time.monotonic() < deadline:
+        if (ask.status().backup_tid or 0) >= tids.parse(last):
+            return
+        time.sleep(LOOK)
 
 
 def question(config: ClusterConfig, name: str, reason: str, tid: str) -> dict[str, str]:

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What another instance may have this cluster do, when it proves to know its token: tell its state, be fenced."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import action
-from slapos.recipe.erp5.errors import Refused
-from slapos.recipe.erp5.neo import fence, role_state
+from slapos.recipe.erp5.errors import Refused, ServerError
+from slapos.recipe.erp5.neo import fence, nodes, role_state
 from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.config import ClusterConfig, Upstream
 from slapos.recipe.erp5.neo.role_state import Fence, RoleState
 from slapos.recipe.erp5.neo.status import asker
 
 BY = "another instance"
+CLOSED = 60
+"""Seconds for which clients are kept out, so that a backup that takes over can fetch the rest."""
+QUIET, SENT_AWAY = 0.5, 10.0
+"""Seconds without a new transaction after which there are no clients any more, and within which that has to be."""
+LOOK = 0.1
 
 
 def do(config: ClusterConfig, name: str, parameters: dict[str, str]) -> dict[str, Any]:
@@ -34,15 +40,38 @@ def _status(config: ClusterConfig) -> dict[str, Any]:
     }
 
 
-def _fence(
-    config: ClusterConfig, cluster: str, by: str, new_cluster: str, new_masters: str, reason: str, tid: str
-) -> dict[str, Any]:
-    """Stop the masters here, if `cluster` is ours: with another one's token the one that is meant would go on."""
+def _close(config: ClusterConfig, cluster: str) -> dict[str, Any]:
+    """Send all clients away for a minute, but for backups; the last transaction, which all of those can fetch now."""
+    _require_ours(config, cluster)
+    with action.running(config, "close", BY) as act, asker(config) as ask:
+        nodes.require(config, "close", {"seconds": str(CLOSED)})
+        began = since = time.monotonic()
+        last = None
+        while time.monotonic() - since < QUIET:
+            now = ask.status().last_tid
+            if now != last:
+                last, since = now, time.monotonic()
+            if time.monotonic() - began > SENT_AWAY:
+                raise ServerError(f"this cluster still has clients that write after {SENT_AWAY:g} s, expected none")
+            time.sleep(LOOK)
+        act.sentence = f"clients are kept out for {CLOSED} s, so that a backup can fetch the rest and take over"
+        return {"tid": tids.text(last) if last else ""}
+
+
+def _require_ours(config: ClusterConfig, cluster: str) -> None:
+    """Raises Refused: with another one's token the one that is meant would go on."""
     if cluster != config.cluster:
         raise Refused(
             f"the control URL is that of the cluster {config.cluster}, expected that of {cluster}: give the"
             " takeover-url of that one"
         )
+
+
+def _fence(
+    config: ClusterConfig, cluster: str, by: str, new_cluster: str, new_masters: str, reason: str, tid: str
+) -> dict[str, Any]:
+    """Stop the masters here, if `cluster` is ours."""
+    _require_ours(config, cluster)
     if tid:
         tids.parse(tid)
     with action.running(config, "fence", BY) as act:
@@ -84,4 +113,4 @@ def require_no_other(state: RoleState, new_cluster: str) -> None:
     )
 
 
-_ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"status": _status, "fence": _fence}
+_ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"status": _status, "close": _close, "fence": _fence}

@@ -26,6 +26,7 @@ def _do_on_node(config: NodeConfig, name: str, parameters: dict[str, str]) -> di
 OF_CLUSTER = Peers(
     {
         "status": _asks(),
+        "close": _asks("cluster"),
         "fence": _asks("cluster", "by", "new-cluster", "new-masters", "reason", "tid"),
     },
     _do,
@@ -36,6 +37,7 @@ OF_NODE = Peers(
         "fence": _asks("by", "reason"),
         "resume": _asks(),
         "follow": _asks("id", "cluster", "masters", "reset"),
+        "close": _asks("seconds"),
         "open": _asks(),
         "tids": _asks("after", "limit"),
     },

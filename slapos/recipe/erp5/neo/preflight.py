@@ -18,6 +18,9 @@ BACKUP_STATES = (BACKINGUP, STARTING_BACKUP)
 TRAILS = 1.0
 """Seconds that a healthy backup is behind an upstream which is written to: no more than half of one was ever seen."""
 
+FETCHED = 10.0
+"""Seconds that a backup of an upstream which is about to be fenced may be behind: the rest is fetched before."""
+
 
 @dataclass(frozen=True)
 class Snapshot:

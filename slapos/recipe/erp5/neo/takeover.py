@@ -26,7 +26,7 @@ def run(config: ClusterConfig, act: Act, options: dict[str, Any]) -> str:
         snapshot = look.snapshot(config, ask, times.now(), options.get("control-url", ""))
         verdict = decide(snapshot)
         require(verdict, forced)
-        old = old_primary.fence(config, act, snapshot, forced)
+        old = old_primary.fence(config, act, ask, snapshot, forced)
         with _telling(old):
             if old.fenced:
                 snapshot = old_primary.settled(config, act, ask, snapshot, old, forced)
@@ -69,7 +69,14 @@ def decide(snapshot: Snapshot) -> Preflight:
     if not reasons:
         reasons += _upstream_problems(snapshot)
         reasons += preflight.storage_problems(snapshot)
-    return Preflight("takeover", tuple(reasons), None, preflight.lost_seconds(snapshot))
+    return Preflight("takeover", tuple(reasons), None, _lost_seconds(snapshot))
+
+
+def _lost_seconds(snapshot: Snapshot) -> float | None:
+    """What a living upstream has and this backup has not is fetched, where that is not too much."""
+    lost = preflight.lost_seconds(snapshot)
+    is_fetched = snapshot.answers and snapshot.control_url and lost is not None and lost <= preflight.FETCHED
+    return 0.0 if is_fetched else lost
 
 
 def _upstream_problems(snapshot: Snapshot) -> Iterator[Reason]:
@@ -98,15 +105,14 @@ def _living_upstream(snapshot: Snapshot) -> Iterator[Reason]:
             " takeover-url (control-url), or stop its masters",
         )
     else:
-        yield Reason(INFO, f"the upstream {name} answers: it is fenced first, which stops its masters")
         yield Reason(
-            WARN,
-            "what its clients commit in the last moment before the fence may be missing here, expected that nobody"
-            " writes: stop them first if nothing may be lost",
+            INFO,
+            f"the upstream {name} answers: its clients are sent away, the rest of what they have committed is"
+            " fetched, and it is fenced, which stops its masters",
         )
-    if lost is not None and lost > preflight.TRAILS:
+    if lost is not None and lost > preflight.FETCHED:
         yield Reason(
             FORCE,
             f"{preflight.span(snapshot)} would be lost, as this backup is that much behind, expected less than"
-            f" {preflight.TRAILS:g} s: wait until it has caught up",
+            f" {preflight.FETCHED:g} s: wait until it has caught up",
         )
