@@ -61,6 +61,16 @@ def test_one_that_somebody_else_removed_has_no_say(flag: NewFlag):
     assert not flag.exists() and not flag.lower(5) and not flag.exists()
 
 
+def test_on_a_full_disk_the_goal_is_remembered_in_memory(flag: NewFlag, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(neo_master.os, "fsync", full)
+    assert flag.lower(100)
+    assert flag.exists() and flag.goal() == 100
+    assert goal_on_disk(flag) == {} and NewFlag(flag.path).goal() is None
+
+
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", "{}", '{"goal": null}', '{"goal": "x"}'])
 def test_one_that_cannot_be_read_is_one_without_a_goal(flag: NewFlag, content: str):
     Path(flag.path).write_text(content)

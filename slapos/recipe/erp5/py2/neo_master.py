@@ -49,7 +49,17 @@ class NewFlag(object):
         return self._goal
 
     def write(self, goal):
-        """Note the goal (None: not known), making the file if need be; it survives a power cut."""
+        """Note the goal (None: not known), making the file if need be; it survives a power cut.
+
+        On a full disk this process alone remembers it; the upstream tells the next one.
+        """
+        self._goal, self._known = goal, True
+        try:
+            self._replace(goal)
+        except EnvironmentError:
+            pass
+
+    def _replace(self, goal):
         beside = self.path + ".new"
         with open(beside, "w") as opened:
             json.dump({} if goal is None else {"goal": "0x%x" % goal}, opened)
@@ -57,7 +67,6 @@ class NewFlag(object):
             os.fsync(opened.fileno())
         os.rename(beside, self.path)
         self._sync_folder()
-        self._goal, self._known = goal, True
 
     def lower(self, tid):
         """The upstream ends at `tid`: what a first copy has to reach. Returns whether that was news."""
@@ -245,7 +254,7 @@ def make_application(flag, closed):
 
         def upstream_ends_at(self, tid):
             if flag.lower(u64(tid)):
-                logging.warning("the first copy is complete at 0x%x", flag.goal())
+                logging.warning("the first copy will be complete at 0x%x", flag.goal())
                 self.tell_secondaries()
 
         def look_at_first_copy(self):
