@@ -113,25 +113,25 @@ class Service(abc.ABC, Generic[C, F]):
     def watch(self, config: C, now: datetime, attempt: Attempt) -> None:
         """Let `attempt` do what is to be done now; each step raises Error, OSError: it is tried again."""
 
-    # ---- the page, and the same for programs
+    # ---- the page, and the same for programs: all of it where there is a page
 
     @property
-    @abc.abstractmethod
     def actions(self) -> Mapping[str, "Action"]:
         """By name, in the order of the page; the first is what `preflight` means when none is named."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def sight(self) -> "Sight":
         """How the sampler looks at it every few seconds."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def facts(self, config: C, sampler: "Sampler", now: datetime) -> F:
         """All that is to be told; as a dataclass it becomes status.json, too. Raises Error."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def face(self, facts: F) -> "Face":
         """What the page shows of it."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def metrics(self, facts: F) -> Iterable["Metric"]:
         """The same for Prometheus."""
+        raise NotImplementedError
