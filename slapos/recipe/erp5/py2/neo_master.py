@@ -7,8 +7,8 @@ For the Python 2.7 that NEO is installed in; it needs nothing but that. FILE exi
 until its first copy of the upstream is complete, and is made for this master alone: "{}" at first, {"goal": "0x..."}
 once it is known which transaction of the upstream is the last one to copy. Without FILE, nothing becomes a backup.
 
-While a file `closed` lies beside FILE, a RUNNING cluster has no clients but its backups: it is to be a backup itself, or
-its place is being taken. The file holds the moment until which it counts, in seconds since 1970, or nothing.
+While a file `closed` lies beside FILE, a RUNNING cluster has no clients but its backups: it is to be a backup itself,
+or its place is being taken. The file holds the moment until which it counts, in seconds since 1970, or nothing.
 
 NEO releases whose neomaster has an option --backup do the first part themselves.
 """
