@@ -11,7 +11,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.neo import ctl, start, tls
+from slapos.recipe.erp5.neo import ctl, jobs, start, tls
 from slapos.recipe.erp5.neo import status as cluster_status
 from slapos.recipe.erp5.neo.config import CERTIFICATE_FILES, NodeTls
 from slapos.recipe.erp5.tls import JOB, files, template, trusted, verdict, waiting
@@ -84,6 +84,31 @@ def test_programs_ask_with_the_clusters_certificate(tmp_path, monkeypatch):
     monkeypatch.setattr(ctl, "first_reachable", lambda admins: admins[0])
     ctl.run(config, ["print", "cluster"])
     assert found[0][1:4] == ["-a", "a:2", "--ca"] and found[0][-2:] == ["print", "cluster"]
+
+
+def test_processes_wait_for_what_they_are_given(node, monkeypatch, capsys):
+    missing, naps = list(dict.fromkeys(node.tls_files)), []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        missing.pop().write_text("x")
+
+    monkeypatch.setattr(start.time, "sleep", sleep)
+    assert start.certified(node) is node
+    assert naps == [start.LOOK] * 2
+    assert start.certified(node) is node
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("trusted.pem, which the service neo-node-control gets from the cluster's authority")
+
+
+def test_certificates_are_a_regular_job_where_there_is_tls(tmp_path, node):
+    config = partition.authority(tmp_path).config
+    (plan,) = jobs.of_cluster(config, Path("/p/etc/neo.json"))
+    assert (plan.name, plan.at_once, plan.longest_pause) == (JOB, True, 10)
+    assert plan.command[-3:] == ("slapos.recipe.erp5.neo.renew_certificates", "--config", "/p/etc/neo.json")
+    assert [one.name for one in jobs.of_node(node, Path("/p"))] == [JOB, jobs.LOGS]
+    assert jobs.of_cluster(partition.cluster(), Path("/p")) == ()
+    assert [one.name for one in jobs.of_node(partition.node(tmp_path), Path("/p"))] == [jobs.LOGS]
 
 
 # ---- what is said
