@@ -150,6 +150,7 @@ class Site:
             self._start(name, start.__name__, "--config", str(self.node_json), "--node", name)
 
     def _start(self, name: str, module: str, *words: str) -> None:
+        assert name not in self.processes, f"{name} was started before"
         with (self.folder / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output
