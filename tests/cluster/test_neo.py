@@ -72,7 +72,7 @@ def test_programs_for_people_have_the_addresses_filled_in(copy: Cluster):
     (node,) = copy.nodes()
     flushed = copy.program("neoctl", "flush_log")
     assert flushed.returncode == 0, flushed.stdout
-    eventually(lambda: "BACKINGUP" in copy.program("neolog", str(node.log("master"))).stdout, "the log can be read")
+    eventually(lambda: "FlushLog" in copy.program("neolog", str(node.log("master"))).stdout, "the log can be read")
 
 
 def test_parameters_that_come_later_change_nothing_and_the_promise_says_so(node: Node, main: Cluster):
