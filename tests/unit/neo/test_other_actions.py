@@ -183,6 +183,7 @@ def config_asking_for(upstream):
         ({}, RoleState(), None, None),
         ({}, RoleState(), UPSTREAM, UPSTREAM),
         ({}, RoleState(fenced=FOR_NEW), UPSTREAM, NEW),
+        ({}, RoleState(upstream=NEW), None, NEW),
         ({}, RoleState(fenced=BY_PEOPLE), UPSTREAM, UPSTREAM),
         ({"upstream-cluster": "x", "upstream-masters": " a:1  [::1]:2 "}, RoleState(fenced=FOR_NEW), UPSTREAM, "x"),
     ],

@@ -41,7 +41,7 @@ LISTING = 60.0
 
 
 def target(config: ClusterConfig, state: RoleState, options: dict[str, Any]) -> Upstream | None:
-    """Whose backup the cluster is to be: given, noted when it was fenced for that one, or by the parameters."""
+    """Whose backup the cluster is to be: given, noted when it was fenced for that one, or by the parameters; or as before."""
     cluster, masters = options.get("upstream-cluster", ""), " ".join(options.get("upstream-masters", "").split())
     if not all(_ADDRESS.fullmatch(one) for one in masters.split()):
         raise Refused("upstream-masters are no addresses, expected HOST:PORT with spaces between, as it publishes them")
@@ -51,7 +51,7 @@ def target(config: ClusterConfig, state: RoleState, options: dict[str, Any]) -> 
         raise Refused("only one of upstream-cluster and upstream-masters is given, expected both, or none")
     if state.fenced and state.fenced.new_primary:
         return state.fenced.new_primary
-    return config.requested_upstream
+    return config.requested_upstream or state.upstream
 
 
 def common_tid(state: RoleState, upstream: Upstream) -> int:
