@@ -64,6 +64,21 @@ def test_what_a_dry_run_prints(capsys, reasons, status, verdict):
     assert lines == [*(f"{one.level}: x" for one in reasons), f"takeover {verdict}"]
 
 
+@pytest.mark.parametrize(
+    ("transactions", "seconds", "lines"),
+    [
+        (None, None, []),
+        (None, 0.0, []),
+        (None, 3.25, ["would be lost: what was written within 3.2 s"]),
+        (0, 0.0, []),
+        (7, 3.0, ["would be lost: 7 transactions, of 3 s"]),
+    ],
+)
+def test_what_would_be_lost_is_told(capsys, transactions, seconds, lines):
+    assert actions.print_preflight(Preflight("takeover", (), transactions, seconds)) == 0
+    assert capsys.readouterr().out.splitlines() == [*lines, "takeover can go ahead"]
+
+
 # ---- the program
 
 

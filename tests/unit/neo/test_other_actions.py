@@ -5,13 +5,16 @@ import dataclasses
 
 import pytest
 
+from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.neo import fence, resume
+from slapos.recipe.erp5.neo import rejoin as rejoining
 from slapos.recipe.erp5.neo import rejoin_decide as rejoin
 from slapos.recipe.erp5.neo.ask import Status
 from slapos.recipe.erp5.neo.config import Upstream
 from slapos.recipe.erp5.neo.diverged import Comparison
 from slapos.recipe.erp5.neo.rejoin_decide import Found
 from slapos.recipe.erp5.neo.role_state import Fence, Rejoin, RoleState
+from tests.unit.neo import partition
 from tests.unit.neo.snapshots import AT, LAST, LAST_TEXT, UPSTREAM, later, status
 
 NEW = Upstream("new", "127.0.0.1:30100")
@@ -165,3 +168,53 @@ def test_a_reset_leaves_foreign_transactions_behind():
     (first, *_) = lines(rejoin.decide(Found("old", "", None, ONE_MORE), NEW, True))
     assert first.startswith("warn: this cluster has 1 transaction that new lacks (")
     assert first.endswith("), expected none: they stay in the old storages alone")
+
+
+# ---- whose backup
+
+
+def config_asking_for(upstream):
+    return dataclasses.replace(partition.cluster(), requested_upstream=upstream)
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "requested", "expected"),
+    [
+        ({}, RoleState(), None, None),
+        ({}, RoleState(), UPSTREAM, UPSTREAM),
+        ({}, RoleState(fenced=FOR_NEW), UPSTREAM, NEW),
+        ({}, RoleState(upstream=NEW), None, NEW),
+        ({}, RoleState(fenced=BY_PEOPLE), UPSTREAM, UPSTREAM),
+        ({"upstream-cluster": "x", "upstream-masters": " a:1  [::1]:2 "}, RoleState(fenced=FOR_NEW), UPSTREAM, "x"),
+    ],
+)
+def test_what_is_given_goes_before_who_fenced_it_and_that_before_parameters(options, state, requested, expected):
+    found = rejoining.target(config_asking_for(requested), state, options)
+    assert found == (Upstream("x", "a:1 [::1]:2") if expected == "x" else expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"upstream-cluster": "x"},
+            "only one of upstream-cluster and upstream-masters is given, expected both, or none",
+        ),
+        (
+            {"upstream-cluster": "x", "upstream-masters": "host"},
+            "upstream-masters are no addresses, expected HOST:PORT with spaces between, as it publishes them",
+        ),
+    ],
+)
+def test_what_is_given_has_to_be_whole(options, sentence):
+    with pytest.raises(Refused) as error:
+        rejoining.target(config_asking_for(None), RoleState(), options)
+    assert str(error.value) == sentence
+
+
+def test_from_where_on_both_may_differ():
+    fenced = dataclasses.replace(FOR_NEW, tid="0x0000000000000007")
+    assert rejoining.common_tid(RoleState(fenced=fenced), NEW) == 7
+    assert rejoining.common_tid(RoleState(fenced=fenced), UPSTREAM) == 0
+    assert rejoining.common_tid(RoleState(fenced=FOR_NEW), NEW) == 0
+    assert rejoining.common_tid(RoleState(), NEW) == 0

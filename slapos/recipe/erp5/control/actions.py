@@ -76,6 +76,8 @@ def print_preflight(preflight: Preflight) -> int:
         print(f"{reason.level}: {reason.sentence}")
     if preflight.lost_transactions:
         print(f"would be lost: {preflight.lost_transactions} transactions, of {preflight.lost_seconds or 0:g} s")
+    elif preflight.lost_transactions is None and preflight.lost_seconds:
+        print(f"would be lost: what was written within {preflight.lost_seconds:.1f} s")
     verdict = "is refused" if preflight.refused else "needs force" if preflight.needs_force else "can go ahead"
     print(f"{preflight.action} {verdict}")
     return int(preflight.refused or preflight.needs_force)

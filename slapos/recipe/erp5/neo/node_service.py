@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A node of a NEO cluster as control/ knows it: it rotates logs, and does what its cluster asks; no page."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.neo import config as configuration
@@ -12,9 +10,6 @@ from slapos.recipe.erp5.neo import peers
 from slapos.recipe.erp5.neo.config import NODE_PROGRAMS, NodeConfig
 
 if TYPE_CHECKING:
-    from slapos.recipe.erp5.control.actions import Action
-    from slapos.recipe.erp5.control.facts import Facts
-    from slapos.recipe.erp5.control.sampler import Sampler
     from slapos.recipe.erp5.control.scheduler import Plan
 
 
@@ -24,7 +19,6 @@ class NeoNode(Service[NodeConfig, "Facts"]):
     prefix = NODE_PROGRAMS
     json = "etc/neo-node.json"
     about = "a node of a NEO cluster"
-    actions_module = ""
     has_page = False
     peers = peers.OF_NODE
 
@@ -35,24 +29,6 @@ class NeoNode(Service[NodeConfig, "Facts"]):
         from slapos.recipe.erp5.neo import jobs
 
         return jobs.of_node(config, path)
-
-    # ---- the page that it does not have
-
-    @property
-    def actions(self) -> Mapping[str, "Action"]:
-        return {}
-
-    def sight(self) -> NoReturn:
-        raise NotImplementedError
-
-    def facts(self, config: NodeConfig, sampler: "Sampler", now: datetime) -> NoReturn:
-        raise NotImplementedError
-
-    def face(self, facts: "Facts") -> NoReturn:
-        raise NotImplementedError
-
-    def metrics(self, facts: "Facts") -> Iterable[NoReturn]:
-        raise NotImplementedError
 
 
 SERVICE = NeoNode()

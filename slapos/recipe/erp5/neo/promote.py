@@ -69,7 +69,10 @@ def promote(config: ClusterConfig, act: Act, ask: Asker, promotion: Promotion) -
 def finish(config: ClusterConfig, act: Act, ask: Asker, promotion: Promotion) -> str:
     """What follows once NEO has begun; all of it can be done again. Raises ServerError."""
     act.details |= {"tid": promotion.tid, "upstream-tid": promotion.upstream_tid, "from": promotion.from_cluster}
+    began = time.monotonic()
     _wait(act, ask, promotion)
+    act.details["seconds"] = round(time.monotonic() - began, 2)
+    process.log(f"step: the cluster is {RUNNING} after {act.details['seconds']:g} s")
     pending = promotion.pending
     change = Change(promotion.action, promotion.at, promotion.from_cluster, "", promotion.tid, promotion.unfenced)
     role_state.of(config).change(

@@ -7,6 +7,7 @@ are kept.
 """
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from slapos.recipe.erp5.neo.rejoin_decide import REMEDY, Found, decide, only_her
 from slapos.recipe.erp5.neo.role_state import Change, Fence, Rejoin, RoleState
 from slapos.recipe.erp5.neo.status import asker
 
+_ADDRESS = re.compile(r"\S+:[0-9]{1,5}")
 FENCE = "it is to become a backup"
 PATIENCE = 120.0
 """Seconds for the cluster to get where it has to, once nothing changes any more."""
@@ -39,15 +41,17 @@ LISTING = 60.0
 
 
 def target(config: ClusterConfig, state: RoleState, options: dict[str, Any]) -> Upstream | None:
-    """Whose backup the cluster is to be: given, noted when it was fenced for that one, or by the parameters."""
-    cluster, masters = options.get("upstream-cluster", ""), options.get("upstream-masters", "")
+    """Whose backup the cluster is to be: given, noted when it was fenced for that one, or by the parameters; or as before."""
+    cluster, masters = options.get("upstream-cluster", ""), " ".join(options.get("upstream-masters", "").split())
+    if not all(_ADDRESS.fullmatch(one) for one in masters.split()):
+        raise Refused("upstream-masters are no addresses, expected HOST:PORT with spaces between, as it publishes them")
     if cluster and masters:
-        return Upstream(cluster, " ".join(masters.split()))
+        return Upstream(cluster, masters)
     if cluster or masters:
         raise Refused("only one of upstream-cluster and upstream-masters is given, expected both, or none")
     if state.fenced and state.fenced.new_primary:
         return state.fenced.new_primary
-    return config.requested_upstream
+    return config.requested_upstream or state.upstream
 
 
 def common_tid(state: RoleState, upstream: Upstream) -> int:
