@@ -6,6 +6,7 @@ from setuptools import find_namespace_packages, setup
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
     for name in (
+        "control-urls",
         "debian",
         "files",
         "keep",
@@ -14,7 +15,13 @@ RECIPES = [
         "mariadb-replication",
         "mariadb-tls",
         "mariadb-urls",
+        "neo-addresses",
+        "neo-cluster",
+        "neo-complete",
+        "neo-nodes",
+        "neo-tls",
         "parameters",
+        "placeholders",
         "port",
         "python-environment",
         "umask",
@@ -23,9 +30,9 @@ RECIPES = [
 
 PROGRAMS = {
     "mariadb-action": "mariadb.actions",
-    "mariadb-caucased": "tls.caucased",
-    "mariadb-control": "control.main",
-    "mariadb-control-token": "control.token",
+    "mariadb-caucased": "mariadb.caucased",
+    "mariadb-control": "mariadb.control",
+    "mariadb-control-token": "mariadb.control_token",
     "mariadb-create": "mariadb.create",
     "mariadb-dump-now": "mariadb.backup",
     "mariadb-install": "mariadb.install",
@@ -33,10 +40,21 @@ PROGRAMS = {
     "mariadb-physical-backup-now": "mariadb.physical",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
-    "mariadb-renew-certificates": "tls.renew",
+    "mariadb-renew-certificates": "mariadb.renew_certificates",
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
-    "mariadb-revoke-certificate": "tls.revoke",
+    "mariadb-revoke-certificate": "mariadb.revoke_certificate",
+    "neo-action": "neo.actions",
+    "neo-caucased": "neo.caucased",
+    "neo-control": "neo.control",
+    "neo-control-token": "neo.control_token",
+    "neo-ctl": "neo.ctl",
+    "neo-node-certificates": "neo.node_certificates",
+    "neo-node-control": "neo.node_control",
+    "neo-renew-certificates": "neo.renew_certificates",
+    "neo-revoke-certificate": "neo.revoke_certificate",
+    "neo-rotate-logs": "neo.logs",
+    "neo-start": "neo.start",
 }
 
 setup(

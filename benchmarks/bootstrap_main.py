@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import bootstrap_ways, bootstrap_writers
 from benchmarks.bootstrap_measure import Sample, measure
 from benchmarks.bootstrap_primary import Primary
-from slapos.recipe.erp5.mariadb import space
+from slapos.recipe.erp5.words import size_text
 from tests.service.backup_fixtures import Partition
 
 LARGE = 3_500_000_000
@@ -63,9 +63,7 @@ def once(folder: Path, primary: Primary, way: bootstrap_ways.Way) -> Sample:
 def report(primary: Primary, ways: list[bootstrap_ways.Way], samples: dict[str, list[Sample]]) -> None:
     """Print what was measured as a table, with the ratio to the limit where that was measured too."""
     limit = statistics.median(sample.seconds for sample in samples["limit"]) if samples.get("limit") else None
-    print(
-        f"\n{space.size_text(primary.size)} of tables, medians of {len(next(iter(samples.values())))} rounds (range)\n"
-    )
+    print(f"\n{size_text(primary.size)} of tables, medians of {len(next(iter(samples.values())))} rounds (range)\n")
     print(
         f"{'':44}{'seconds':>24}{'prepare':>9}{'bytes sent':>12}{'extra disk':>12}{'memory':>22}{'ratio to limit':>24}"
     )
@@ -95,13 +93,13 @@ def line(way: bootstrap_ways.Way, samples: list[Sample], limit: float | None) ->
     seconds, prepare = median(lambda one: one.seconds), median(lambda one: one.prepare)
     low, high = min(one.seconds for one in samples), max(one.seconds for one in samples)
     memory = ", ".join(
-        space.size_text(median(value)) for value in (lambda one: one.sender_memory, lambda one: one.receiver_memory)
+        size_text(median(value)) for value in (lambda one: one.sender_memory, lambda one: one.receiver_memory)
     )
-    net, disk = median(lambda one: one.seconds - one.prepare), space.size_text(median(lambda one: one.extra_disk))
+    net, disk = median(lambda one: one.seconds - one.prepare), size_text(median(lambda one: one.extra_disk))
     ratio = f"{seconds / limit:.2f} ({net / limit:.2f})" if limit else ""
     return (
         f"{way.title:44}{f'{seconds:.1f} ({low:.1f}-{high:.1f})':>24}{prepare:9.1f}"
-        f"{space.size_text(way.sent()):>12}{disk:>12}{memory:>22}{ratio:>24}"
+        f"{size_text(way.sent()):>12}{disk:>12}{memory:>22}{ratio:>24}"
     )
 
 

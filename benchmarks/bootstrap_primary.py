@@ -36,7 +36,7 @@ class Primary(Partition):
         self.size = space.tables_size(self.config.data_directory)
         Authority().install(self.config.tls, "127.0.0.1")
         self.nginx = self.start_nginx()
-        self.control = self.python("control.main", stderr=subprocess.DEVNULL)
+        self.control = self.python("mariadb.control", stderr=subprocess.DEVNULL)
         wait_until(self.config.control_socket.exists, "mariadb-control")
         return self
 

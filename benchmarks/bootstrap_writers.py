@@ -12,7 +12,7 @@ import pymysql
 from benchmarks import bootstrap_ways
 from benchmarks.bootstrap_measure import measure
 from benchmarks.bootstrap_primary import Primary
-from slapos.recipe.erp5.mariadb import space
+from slapos.recipe.erp5.words import size_text
 from tests.service.backup_fixtures import Partition
 
 THREADS = 4
@@ -62,7 +62,7 @@ def report(primary: Primary, folder: Path, offered: int) -> None:
     print(f"{'live copy, no limit':44}{rate:8.0f}/s, {lost(rate, alone)}, {seconds:.1f} s")
     limit = round(primary.size / seconds / 3)
     rate, seconds = beside(primary, folder, offered, limit)
-    words = f"live copy, max-rate {space.size_text(limit)}/s"
+    words = f"live copy, max-rate {size_text(limit)}/s"
     print(f"{words:44}{rate:8.0f}/s, {lost(rate, alone)}, {seconds:.1f} s")
 
 

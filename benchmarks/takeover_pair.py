@@ -75,12 +75,12 @@ class Machine:
     def start(self) -> None:
         """Start all of them, and wait until they answer, and the certificates are there."""
         nginx, config = servers.part("nginx") + "/sbin/nginx", self.config
-        self.python("tls.caucased")
+        self.python("mariadb.caucased")
         wait_for(self.authority_answers, "the certificate authority")
-        self.python("tls.renew")
+        self.python("mariadb.renew_certificates")
         assert self.children.pop().wait(servers.PATIENCE) == 0, f"no certificates, see {self.log}"
         self.spawn(nginx, "-e", self.log, "-p", self.folder, "-c", self.folder / "etc/nginx.conf")
-        self.python("control.main")
+        self.python("mariadb.control")
         service = [sys.executable, "-I", "-S", "-B", SUPERVISE, "--name", "mariadb", "--run", config.service.run, "--"]
         self.spawn(*service, config.path("bin", "mariadb-service"))
         wait_for(lambda: private_server.answers(config.socket), f"mariadbd (see {self.log})")

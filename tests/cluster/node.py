@@ -71,6 +71,8 @@ def eventually(check: Callable[[], Any], what: str, seconds: float = 120) -> Any
 class Instance:
     """One requested MariaDB instance: its partition, what it publishes, its processes and its promises."""
 
+    software_type = "mariadb"
+
     def __init__(self, node: "Node", name: str):
         self.node, self.name = node, name
         self.parameters: dict[str, Any] = {}
@@ -86,7 +88,7 @@ class Instance:
         return self.node.slap.request(
             self.node.url,
             self.name,
-            "mariadb",
+            self.software_type,
             partition_parameter_kw={"_": json.dumps(self.parameters)},
             state=state,
         )

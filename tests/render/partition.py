@@ -25,6 +25,10 @@ RELEASE = {
     "mariadbd-service-template": str(ROOT / "component" / "mariadb" / "mariadbd-service.sh.in"),
     "logrotate": "/RELEASE/parts/logrotate",
     "mariadb": "/RELEASE/parts/mariadb",
+    "neo-ask-script": "/RELEASE/parts/neo-scripts/neo_ask.py",
+    "neo-master-script": "/RELEASE/parts/neo-scripts/neo_master.py",
+    "neo-tls-script": "/RELEASE/parts/neo-scripts/neo_tls.py",
+    "neoppod": "/RELEASE/parts/neoppod",
     "nginx": "/RELEASE/parts/nginx",
     "percona-toolkit": "/RELEASE/parts/percona-toolkit",
     "zoneinfo": "/RELEASE/parts/tzdata/usr/share/zoneinfo",
@@ -37,7 +41,12 @@ KEPT = {
     "backup-port": "22000",
     "caucased-port": "24000",
     "control-port": "28000",
+    "master-port": "30000",
+    "admin-port": "31000",
+    "storage-port": "10000",
     "server-id": "1234567",
+    "cluster-name": "CLUSTER",
+    "certificate-secret": "SECRET",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",
     "backup-token": "TOKEN",
@@ -49,8 +58,13 @@ KEPT = {
 PROGRAM = """
 import json, sys
 from zc.buildout import buildout
-software_type, slap = json.loads(sys.argv[1])
-from slapos.recipe.erp5.buildout import serialise
+software_type, slap, published_by_others = json.loads(sys.argv[1])
+from slapos.recipe.erp5.buildout import neo_nodes, serialise
+requests = {}
+def request(name, parameters, sla):
+    requests.setdefault(name, []).append({"parameters": parameters, "sla": sla})
+    return published_by_others.get(name, {})
+neo_nodes.asker = lambda buildout, connection: request
 overrides = [
     ("slap-configuration", "recipe", "slapos.cookbook:switch-softwaretype.noop"),
     ("slap-configuration", "-switch-softwaretype.noop", serialise.dumps(slap)),
@@ -62,7 +76,11 @@ first["buildout"]["parts"] = "umask instance-" + software_type
 first.install([])
 second = buildout.Buildout(f"instance-{software_type}.cfg", overrides + [("buildout", "installed", ".installed-2.cfg")])
 second["buildout"]["parts"] = " ".join(part for part in second["buildout"]["parts"].split() if part != "publish")
-second.install([])
+try:
+    second.install([])
+finally:
+    if requests:
+        open("requests.json", "w").write(json.dumps(requests, indent=2, sort_keys=True) + "\\n")
 published = {key: second["publish"][key] for key in second["publish"] if key != "recipe"}
 open("published.json", "w").write(json.dumps(published, indent=2, sort_keys=True) + "\\n")
 """
@@ -83,13 +101,20 @@ def check_published(software_type: str, published: dict) -> None:
 
 
 def render(
-    folder: Path, software_type: str, parameters: dict, accounts: dict[str, str] | None = None
+    folder: Path,
+    software_type: str,
+    parameters: dict,
+    accounts: dict[str, str] | None = None,
+    published_by_others: dict[str, dict] | None = None,
 ) -> dict[str, str]:
     """Process an instance in `folder`; return its rendered files as {path: text}, paths and machine made neutral.
 
-    `accounts`: passwords that were generated earlier, by user. Raises AssertionError with buildout's output.
+    `accounts`: passwords that were generated earlier, by user; `published_by_others`: what a node that it requests has
+    published, by name. Raises AssertionError with buildout's output.
     """
-    completed = process(folder, software_type, complete(software_type, parameters), accounts or {})
+    completed = process(
+        folder, software_type, complete(software_type, parameters), accounts or {}, published_by_others or {}
+    )
     assert completed.returncode == 0, completed.stdout
     published = folder / "published.json"
     check_published(software_type, json.loads(published.read_text()))
@@ -97,7 +122,13 @@ def render(
     return {_without_hash(str(path.relative_to(folder))): _neutral(path, folder) for path in names}
 
 
-def process(folder: Path, software_type: str, completed: dict, accounts: dict[str, str]) -> subprocess.CompletedProcess:
+def process(
+    folder: Path,
+    software_type: str,
+    completed: dict,
+    accounts: dict[str, str],
+    published_by_others: dict[str, dict] | None = None,
+) -> subprocess.CompletedProcess:
     """Run the two buildouts in `folder` and return the finished process, its output in `stdout`."""
     _prepare(folder, accounts)
     slap = {
@@ -109,7 +140,7 @@ def process(folder: Path, software_type: str, completed: dict, accounts: dict[st
         "ipv6-random": "::1",
     }
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([software_type, slap])],
+        [sys.executable, "-c", PROGRAM, json.dumps([software_type, slap, published_by_others or {}])],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,7 +2,6 @@
 """Every file of a MariaDB partition, from defaults and with every optional branch, against golden files."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.render import partition
+from tests.render import golden_files, partition
 from tests.render.partition import complete, process, render
 
-GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = 'it\'s "100%" $HOME ${buildout:directory} \\ {{ x }} Ünïcode 日本'
 
 CASES: dict[str, dict] = {
@@ -62,16 +60,7 @@ ACCOUNTS = {"erp5": "GENERATED", "other": "GENERATED-TOO", "testuser_0": "TEST-0
 @pytest.mark.parametrize("case", CASES)
 def test_files_are_the_golden_ones(case, tmp_path, request):
     rendered = render(tmp_path, "mariadb", CASES[case], {} if case == "mariadb-replica" else ACCOUNTS)
-    folder = GOLDEN / case
-    if request.config.getoption("--update-golden"):
-        shutil.rmtree(folder, ignore_errors=True)
-        for name, text in rendered.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-    golden = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-    assert sorted(rendered) == sorted(golden)
-    for name, text in golden.items():
-        assert rendered[name] == text, name
+    golden_files.check(case, rendered, request.config.getoption("--update-golden"))
 
 
 def test_a_hostile_password_reaches_the_partition_unchanged(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from slapos.recipe.erp5.mariadb.config import Config
 from tests.service import servers
 from tests.service.neo_fixtures import Clusters
+from tests.service.neo_role_fixtures import Sites
 
 
 @pytest.fixture
@@ -80,6 +81,16 @@ def primary() -> Iterator[Config]:
 def clusters(partition: Path) -> Iterator[Clusters]:
     """A function that makes clusters of NEO; nothing of them is left afterwards."""
     made = Clusters(partition)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def sites() -> Iterator[Sites]:
+    """A function that makes clusters of NEO with all their services; nothing of them is left afterwards."""
+    made = Sites()
     try:
         yield made
     finally:

@@ -49,7 +49,7 @@ class Front:
         )
 
     def start_control(self) -> subprocess.Popen:
-        control = (sys.executable, "-m", "slapos.recipe.erp5.control.main")
+        control = (sys.executable, "-m", "slapos.recipe.erp5.mariadb.control")
         return self.spawn(*control, "--config", self.config.path("etc", "mariadb.json"))
 
     def write_nginx(self) -> None:

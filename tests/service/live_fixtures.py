@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,20 +15,17 @@ from slapos.recipe.erp5.control import web
 from slapos.recipe.erp5.errors import Busy
 from slapos.recipe.erp5.mariadb import live_receive, store
 from slapos.recipe.erp5.mariadb.live_receive import Received
+from slapos.recipe.erp5.mariadb.service import SERVICE
 from slapos.recipe.erp5.tls.files import Files
 from tests.service.authority import Authority, client_context
 from tests.service.backup_fixtures import TOKEN, Partition, wait_until
-
-
-def no_signer(path: Path) -> web.Signer:
-    raise AssertionError("nobody asks for a certificate here")
 
 
 def offer_live(partition: Partition) -> web.Server:
     """Let nginx, with a certificate of an authority, and a server in this process offer live copies of `partition`."""
     Authority().install(partition.config.tls, "127.0.0.1")
     partition.nginx = partition.start_nginx()
-    partition.web = web.Server(partition.config.control_socket, web.Application(partition.json, no_signer))
+    partition.web = web.Server(partition.config.control_socket, web.Application(SERVICE, partition.json))
     return partition.web
 
 

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pymysql
 import pytest
 from pymysql.connections import Connection
 
+from slapos.recipe.erp5.control import action, actions, journal
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import action, actions, journal, role_state
+from slapos.recipe.erp5.mariadb import role_state
 from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, PhysicalBackup
 from tests.render.partition import complete
 from tests.service import servers, tls_fixtures
@@ -62,9 +62,7 @@ class Instance:
             "control_port": config.network.control_port,
             "token": config.secrets.backup_token,
         }
-        loader = jinja2.FileSystemLoader(ROOT / "stack" / "erp5" / "mariadb")
-        template = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined).get_template("nginx.conf.in")
-        config.path("etc", "nginx.conf").write_text(template.render(context))
+        config.path("etc", "nginx.conf").write_text(servers.render("stack/erp5/mariadb/nginx.conf.in", **context))
 
     @property
     def json(self) -> str:
@@ -110,7 +108,7 @@ class Instance:
     def start_control(self, place: str = "", victim: str = "") -> None:
         """mariadb-control; with `place` it, or `victim`, is killed there (fault.py)."""
         self.config.control_socket.unlink(missing_ok=True)
-        command = (place, victim, "slapos.recipe.erp5.control.main", "--config", self.json)
+        command = (place, victim, "slapos.recipe.erp5.mariadb.control", "--config", self.json)
         with self.config.path("var", "log", "control.log").open("ab") as log:
             self.control = subprocess.Popen(
                 _fault(*command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log

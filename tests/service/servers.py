@@ -150,7 +150,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
 def write_config(config: Config) -> None:
     """(Re)write all files of the partition, as processing it does."""
     write_json(config)
-    files.ensure(config.tls, (config.network.ipv4, config.network.ipv6))
+    files.ensure(config.tls, "mariadb", (config.network.ipv4, config.network.ipv6))
     cnf = render("stack/erp5/mariadb/mariadb.cnf.in", **cnf_context(config))
     config.defaults_file.write_text(cnf)
     programs = {"create": "create", "on-start": "start", "provision": "provision"}
@@ -211,7 +211,8 @@ def service_context(config: Config) -> dict[str, str]:
 
 def render(template: str, **context: object) -> str:
     """A template of the repository as slapos.recipe.template:jinja2 renders it; an unknown name is an error."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    imported = jinja2.FunctionLoader(lambda name: (ROOT / f"stack/erp5/lib/{name}.conf.in").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, loader=imported)
     return environment.from_string((ROOT / template).read_text(encoding="utf-8")).render(**context)
 
 

@@ -12,6 +12,7 @@ import zstandard
 
 from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import manifest, new_database, source, space
+from slapos.recipe.erp5.words import size_text
 from tests.service.backup_fixtures import PARTS, TOKEN, empty_data, new_partition
 from tests.service.bootstrap_fixtures import GONE, primary, replica, site
 
@@ -184,7 +185,7 @@ def test_a_disk_without_room_is_not_begun_with(primary, site, replica, monkeypat
     monkeypatch.setattr(space, "free", lambda folder: new_database.reserve(replica.config))
     assert refusal(replica, site.url + "#dump") == (
         f"168.0 MiB are free in {replica.config.path('srv')}, {primary.dump.name} has"
-        f" {space.size_text(primary.dump.size)} compressed, and a database takes 168.0 MiB besides: free disk space"
+        f" {size_text(primary.dump.size)} compressed, and a database takes 168.0 MiB besides: free disk space"
     )
 
 

@@ -7,8 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from slapos.recipe.erp5.control import session, token
-from slapos.recipe.erp5.mariadb import journal
+from slapos.recipe.erp5.control import journal, session, token
 from slapos.recipe.erp5.tls.context import unverified
 from tests.service import servers
 from tests.service.control_fixtures import BROWSER, TOKEN, Answer, Client, Front, fronted

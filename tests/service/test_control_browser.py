@@ -13,8 +13,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.control import token
-from slapos.recipe.erp5.mariadb import journal
+from slapos.recipe.erp5.control import journal, token
 from tests.browser import Browser, browser
 from tests.service import servers
 from tests.service.control_fixtures import TOKEN, Front, fronted

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from slapos.recipe.erp5.control import sampler, token
-from slapos.recipe.erp5.mariadb import action, journal
+from slapos.recipe.erp5.control import action, journal, token
+from slapos.recipe.erp5.mariadb import sampler
 from slapos.recipe.erp5.mariadb.config import Network
 from tests.service import servers
 from tests.service.control_fixtures import TOKEN, Client, Front, fronted
@@ -94,7 +94,7 @@ def test_a_session_ends(operator):
 
 def test_another_token_ends_all_sessions_at_once(operator, primary):
     config = primary.config
-    command = [sys.executable, "-m", "slapos.recipe.erp5.control.token", "--replace", "--config"]
+    command = [sys.executable, "-m", "slapos.recipe.erp5.mariadb.control_token", "--replace", "--config"]
     done = subprocess.run([*command, config.path("etc", "mariadb.json")], capture_output=True, text=True, check=True)
     new = done.stdout.strip().partition("#")[2]
     try:

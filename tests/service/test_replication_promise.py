@@ -19,8 +19,8 @@ from slapos.recipe.erp5.mariadb import (
 )
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.replication_memory import Lag, Replicas, Seen
-from slapos.recipe.erp5.mariadb.verdict import Verdict
 from slapos.recipe.erp5.tls import files
+from slapos.recipe.erp5.verdict import Verdict
 from tests.service import servers
 from tests.service.replication_fixtures import (
     Pair,
@@ -214,7 +214,7 @@ def test_a_wrong_authority(pair):
     """As when the primary has been made anew, with another authority."""
     here, there = pair.primary.config, pair.replica.config
     upstream = files.Files(there.tls).upstream
-    ca, crl, _, _ = files.placeholders(("127.0.0.1",), times.now())
+    ca, crl, _, _ = files.placeholders("mariadb", ("127.0.0.1",), times.now())
     upstream.ca.write_text(ca)
     upstream.crl.write_text(crl)
     servers.query(there, "STOP SLAVE")

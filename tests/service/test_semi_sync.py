@@ -20,7 +20,7 @@ from slapos.recipe.erp5.mariadb import (
     sql_semi_sync,
 )
 from slapos.recipe.erp5.mariadb.config import Config, SemiSync
-from slapos.recipe.erp5.mariadb.verdict import Verdict
+from slapos.recipe.erp5.verdict import Verdict
 from tests.service import servers
 from tests.service.replication_fixtures import Pair, address, running_pair
 from tests.service.servers import Service

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from slapos.recipe.erp5.mariadb import action, role_state, switchover
+from slapos.recipe.erp5.control import action
+from slapos.recipe.erp5.mariadb import role_state, switchover
 from slapos.recipe.erp5.mariadb.role_state import Fence
 from tests.service.role_fixtures import Instance, Writer, ended, pair, roles
 from tests.service.servers import wait_for

@@ -7,12 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.control import action, journal
+from slapos.recipe.erp5.control.actions import perform
 from slapos.recipe.erp5.control.peer_client import PeerUnreachable
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import (
-    action,
-    actions,
-    journal,
     peer_actions,
     replication_status,
     replication_verdict,
@@ -20,6 +19,7 @@ from slapos.recipe.erp5.mariadb import (
     sql,
     takeover,
 )
+from slapos.recipe.erp5.mariadb.actions import ACTIONS
 from slapos.recipe.erp5.mariadb.config import Config
 from tests.service import servers
 from tests.service.replication_fixtures import (
@@ -367,7 +367,7 @@ def test_a_primary_that_answers_is_fenced_and_all_that_it_has_is_taken_along(
     config = pair.replica.config
     writer = Writer(pair.primary.config)
     wait_for(lambda: len(writer.acknowledged) > 100, "rows")
-    sentence = actions.perform(config, "takeover", "page", {"control-url": URL})
+    sentence = perform(config, ACTIONS["takeover"], "page", {"control-url": URL})
     writer.join()
     assert sentence.endswith(f"; the old primary at {address(pair)} is fenced")
     assert rows(config) == rows(pair.primary.config)
@@ -383,7 +383,7 @@ def test_a_primary_that_answers_and_cannot_be_fenced_stays_the_primary(
     monkeypatch.setattr(takeover, "Peer", _Silent(pair.primary.config))
     config = pair.replica.config
     with pytest.raises(ServerError) as raised:
-        actions.perform(config, "takeover", "page", {"control-url": URL})
+        perform(config, ACTIONS["takeover"], "page", {"control-url": URL})
     assert str(raised.value) == (
         f"the primary at {address(pair)} answers and could not be fenced (127.0.0.1:1 does not answer), expected it to "
         "refuse writes: this database is a replica still, and the other one as it was, unless it is fenced a moment "
@@ -395,7 +395,7 @@ def test_a_primary_that_answers_and_cannot_be_fenced_stays_the_primary(
 def test_a_dead_primary_is_to_be_fenced_when_it_comes_back(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takeover, "Peer", _Silent(pair.primary.config))
     pair.primary.kill()
-    sentence = actions.perform(pair.replica.config, "takeover", "page", {"control-url": URL})
+    sentence = perform(pair.replica.config, ACTIONS["takeover"], "page", {"control-url": URL})
     assert sentence.endswith(
         f"; the old primary at {address(pair)} is not fenced yet (127.0.0.1:1 does not answer): that is tried until it"
         " succeeds"

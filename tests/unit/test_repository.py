@@ -42,8 +42,9 @@ def test_each_property_has_a_title_and_a_type(path):
         assert {"title", "type"} <= set(value), name
 
 
-def test_each_parameter_has_a_default_or_is_optional_in_a_list():
-    schema = json.loads((ROOT / "software/erp5/instance-mariadb-input-schema.json").read_text())
+@pytest.mark.parametrize("name", ["mariadb", "neo"])
+def test_each_parameter_has_a_default_or_is_optional_in_a_list(name):
+    schema = json.loads((ROOT / f"software/erp5/instance-{name}-input-schema.json").read_text())
     for name, value in properties(schema):
         # An object needs a default of its own, or the defaults in it do not apply when it is absent (measured).
         assert "default" in value or "[]" in name, name

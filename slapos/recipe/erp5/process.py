@@ -192,6 +192,17 @@ def lock(path: str | Path, busy: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a flock on `path`; looking does not take it, not even for a moment."""
+    try:
+        inode = path.stat().st_ino
+    except FileNotFoundError:
+        return False
+    # proc_locks(5): number, FLOCK, ADVISORY, WRITE, pid, major:minor:inode, start, end; waiting ones have "->".
+    held = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line)
+    return any(words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) == inode for words in held)
+
+
 # ---- programs
 
 

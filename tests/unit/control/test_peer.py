@@ -9,47 +9,28 @@ import pytest
 from slapos.recipe.erp5.control import peer, peer_proof
 from slapos.recipe.erp5.control.peer import PeerEndpoint
 from slapos.recipe.erp5.errors import Busy, ServerError
-from tests.unit.mariadb import partition
+from tests.unit.control.fake import service as fake
 
-TOKEN, OTHER, OWN = "0123456789abcdef" * 2, "f" * 32, "5" * 32
+TOKEN, OTHER, OWN = fake.TOKEN, "f" * 32, "5" * 32
 NONCE = "ab" * 32
 NO_PROOF = "the proof is not one of this instance's token: give the takeover-url that it publishes now"
 USED = "the challenge is not one of this instance's, was used, or is older than 5 minutes"
 
 
-class World:
-    """What was done, and what goes wrong."""
-
-    def __init__(self) -> None:
-        self.done: list[tuple[str, dict]] = []
-        self.error: Exception | None = None
-
-    def do(self, config, name, parameters):
-        if self.error:
-            raise self.error
-        self.done.append((name, parameters))
-        return {"gtid": "0-1-27"}
-
-
 @pytest.fixture
 def world():
-    return World()
+    """What was done (`asked`), and what goes wrong (`error`)."""
+    return fake.Lamp()
 
 
 @pytest.fixture
 def config(tmp_path):
-    config = partition.config(tmp_path / "p")
-    config.path("srv", "kept").mkdir()
-    config.path("srv", "kept", "control-token").write_text(TOKEN + "\n")
-    return config
+    return fake.partition(tmp_path / "p")
 
 
 @pytest.fixture
-def endpoint(world, config, monkeypatch):
-    monkeypatch.setattr(peer.configuration, "load", lambda path: config)
-    return PeerEndpoint(
-        config.path("etc", "mariadb.json"), world.do, lambda config, name: OWN if name == "known" else ""
-    )
+def endpoint(world, config):
+    return PeerEndpoint(world, fake.json_of(config))
 
 
 def request(endpoint, name, parameters, secret=TOKEN, **changes):
@@ -58,88 +39,98 @@ def request(endpoint, name, parameters, secret=TOKEN, **changes):
     return {"challenge": challenge, "nonce": NONCE, "parameters": parameters, "mac": mac, **changes}
 
 
-FENCE = {"address": "127.0.0.1:1", "new-primary": "mysql://127.0.0.1:2", "by": "somebody", "reason": "it is taken over"}
+SWITCH = {"by": "somebody", "reason": "it is dark"}
 
 
 def test_what_is_proved_is_done_and_the_answer_is_proved(endpoint, world):
-    body = request(endpoint, "fence", FENCE)
-    status, answer = endpoint.answer("fence", body)
+    body = request(endpoint, "switch", SWITCH)
+    status, answer = endpoint.answer("switch", body)
     mac = answer.pop("mac")
-    assert (status, answer) == (200, {"result": {"gtid": "0-1-27"}})
-    assert mac == peer_proof.answer(TOKEN, body["challenge"], NONCE, "fence", answer)
-    assert mac != peer_proof.answer(TOKEN, body["challenge"], NONCE, "fence", {"result": {"gtid": "0-1-28"}})
-    assert world.done == [("fence", FENCE)]
+    assert (status, answer) == (200, {"result": {"on": False}})
+    assert mac == peer_proof.answer(TOKEN, body["challenge"], NONCE, "switch", answer)
+    assert mac != peer_proof.answer(TOKEN, body["challenge"], NONCE, "switch", {"result": {"on": True}})
+    assert world.asked == [("switch", SWITCH)]
 
 
 def test_a_request_counts_once(endpoint, world):
-    body = request(endpoint, "fence", FENCE)
-    assert endpoint.answer("fence", body)[0] == 200
-    assert endpoint.answer("fence", body) == (403, {"error": USED})
-    assert len(world.done) == 1
+    body = request(endpoint, "switch", SWITCH)
+    assert endpoint.answer("switch", body)[0] == 200
+    assert endpoint.answer("switch", body) == (403, {"error": USED})
+    assert len(world.asked) == 1
 
 
 @pytest.mark.parametrize(
     "forge",
     [
         lambda body: {**body, "mac": "0" * 64},
-        lambda body: {**body, "parameters": {**FENCE, "reason": "another"}},
+        lambda body: {**body, "parameters": {**SWITCH, "reason": "another"}},
         lambda body: {**body, "nonce": "cd" * 32},
     ],
 )
 def test_what_was_changed_on_the_way_is_refused(endpoint, world, forge, capsys):
-    assert endpoint.answer("fence", forge(request(endpoint, "fence", FENCE))) == (403, {"error": NO_PROOF})
-    assert world.done == []
+    assert endpoint.answer("switch", forge(request(endpoint, "switch", SWITCH))) == (403, {"error": NO_PROOF})
+    assert world.asked == []
     logged = capsys.readouterr().err
-    assert "refused: fence asked for by another instance without proof of this one's token" in logged
+    assert "refused: switch asked for by another instance without proof of this one's token" in logged
     assert not re.search("[0-9a-f]{32}", logged)
 
 
 def test_another_instances_token_is_refused(endpoint, world):
-    assert endpoint.answer("fence", request(endpoint, "fence", FENCE, OTHER)) == (403, {"error": NO_PROOF})
-    assert world.done == []
+    assert endpoint.answer("switch", request(endpoint, "switch", SWITCH, OTHER)) == (403, {"error": NO_PROOF})
+    assert world.asked == []
 
 
 def test_a_proof_for_one_action_is_none_for_another(endpoint, world):
-    body = request(endpoint, "cancel", {"id": "x"})
-    assert endpoint.answer("complete", body) == (403, {"error": NO_PROOF})
-    assert world.done == []
+    body = request(endpoint, "look", {})
+    assert endpoint.answer("state", {**body, "parameters": {"id": "known"}}) == (403, {"error": NO_PROOF})
+    assert world.asked == []
 
 
 def test_a_challenge_of_another_instance_is_refused(endpoint, world, config):
-    other = PeerEndpoint(config.path("etc", "mariadb.json"), world.do)
-    assert endpoint.answer("fence", request(other, "fence", FENCE)) == (403, {"error": USED})
-    assert world.done == []
+    other = PeerEndpoint(world, fake.json_of(config))
+    assert endpoint.answer("switch", request(other, "switch", SWITCH)) == (403, {"error": USED})
+    assert world.asked == []
 
 
-def test_the_state_of_a_hand_over_is_asked_for_with_its_own_secret(endpoint, world):
-    state = "hand-over-state"
+def test_what_has_a_secret_of_its_own_is_asked_for_with_that(endpoint, world):
+    state = "state"
     assert endpoint.answer(state, request(endpoint, state, {"id": "known"}, OWN))[0] == 200
     for secret, name in ((TOKEN, "known"), (OTHER, "known"), (OWN, "unknown"), ("", "unknown")):
         body = request(endpoint, state, {"id": name}, secret)
         assert endpoint.answer(state, body) == (403, {"error": NO_PROOF})
-    assert world.done == [(state, {"id": "known"})]
-    assert endpoint.answer("fence", request(endpoint, "fence", FENCE, OWN)) == (403, {"error": NO_PROOF})
+    assert world.asked == [(state, {"id": "known"})]
+    assert endpoint.answer("switch", request(endpoint, "switch", SWITCH, OWN)) == (403, {"error": NO_PROOF})
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"parameters": {}}, "the parameters of fence are others than expected: address, by, new-primary, reason"),
+        ({"parameters": {}}, "the parameters of switch are others than expected: by, reason"),
         (
-            {"parameters": {**FENCE, "more": "x"}},
-            "the parameters of fence are others than expected: address, by, new-primary, reason",
+            {"parameters": {**SWITCH, "more": "x"}},
+            "the parameters of switch are others than expected: by, reason",
         ),
-        ({"parameters": {**FENCE, "by": 1}}, "a parameter is no text of at most 4096 characters"),
-        ({"parameters": {**FENCE, "by": "x" * 4097}}, "a parameter is no text of at most 4096 characters"),
+        ({"parameters": {**SWITCH, "by": 1}}, "a parameter is no text of at most 4096 characters"),
+        ({"parameters": {**SWITCH, "by": "x" * 4097}}, "a parameter is no text of at most 4096 characters"),
         ({"mac": "A" * 64}, "challenge, nonce and mac are not 64 lower-case hexadecimal digits each"),
         ({"nonce": None}, "challenge, nonce and mac are not 64 lower-case hexadecimal digits each"),
         ({"more": ""}, "the request is no JSON object with challenge, nonce, parameters and mac"),
     ],
 )
 def test_what_is_no_request_is_refused(endpoint, world, changes, sentence):
-    assert endpoint.answer("fence", {**request(endpoint, "fence", FENCE), **changes}) == (400, {"error": sentence})
-    assert endpoint.answer("fence", None)[0] == 400
-    assert world.done == []
+    assert endpoint.answer("switch", {**request(endpoint, "switch", SWITCH), **changes}) == (400, {"error": sentence})
+    assert endpoint.answer("switch", None)[0] == 400
+    assert world.asked == []
+
+
+def test_a_parameter_may_be_left_out_or_not_where_the_service_says_so(endpoint, world):
+    more = {**SWITCH, "control-url": "u"}
+    assert endpoint.answer("switch", request(endpoint, "switch", more))[0] == 200
+    assert world.asked == [("switch", more)]
+    assert endpoint.answer("look", request(endpoint, "look", {"control-url": "u"})) == (
+        400,
+        {"error": "the parameters of look are others than expected: none"},
+    )
 
 
 def test_an_unknown_action_is_refused(endpoint):
@@ -149,16 +140,16 @@ def test_an_unknown_action_is_refused(endpoint):
 
 def test_many_wrong_proofs_shut_out_wrong_ones_of_their_address_alone(endpoint, world, capsys):
     def wrong(address):
-        return endpoint.answer("fence", request(endpoint, "fence", FENCE, OTHER), address)
+        return endpoint.answer("switch", request(endpoint, "switch", SWITCH, OTHER), address)
 
     for _ in range(peer.WRONG):
         assert wrong("192.0.2.1") == (403, {"error": NO_PROOF})
     too_many = {"error": "too many requests with a wrong token came from there: wait 60 s"}
     assert [wrong("192.0.2.1") for _ in range(3)] == [(429, too_many)] * 3
-    assert capsys.readouterr().err.count("refused: fence") == peer.WRONG
+    assert capsys.readouterr().err.count("refused: switch") == peer.WRONG
     assert wrong("192.0.2.2")[0] == 403
-    assert world.done == []
-    assert endpoint.answer("fence", request(endpoint, "fence", FENCE), "192.0.2.1")[0] == 200
+    assert world.asked == []
+    assert endpoint.answer("switch", request(endpoint, "switch", SWITCH), "192.0.2.1")[0] == 200
 
 
 def test_wrong_proofs_are_forgotten():
@@ -185,20 +176,20 @@ def test_wrong_proofs_are_forgotten():
 )
 def test_what_fails_is_a_proved_sentence(endpoint, world, error, status, content):
     world.error = error
-    body = request(endpoint, "fence", FENCE)
-    found, answer = endpoint.answer("fence", body)
-    assert answer.pop("mac") == peer_proof.answer(TOKEN, body["challenge"], NONCE, "fence", answer)
+    body = request(endpoint, "switch", SWITCH)
+    found, answer = endpoint.answer("switch", body)
+    assert answer.pop("mac") == peer_proof.answer(TOKEN, body["challenge"], NONCE, "switch", answer)
     answer["error"] = re.sub(r"peer\.py:\d+", "PLACE", answer["error"])
     assert (found, answer) == (status, content)
 
 
 def test_without_a_token_nothing_is_done(endpoint, world, config):
-    body = request(endpoint, "fence", FENCE)
+    body = request(endpoint, "switch", SWITCH)
     config.path("srv", "kept", "control-token").unlink()
-    assert endpoint.answer("fence", body) == (503, {"error": "this instance cannot answer now: its log says why"})
+    assert endpoint.answer("switch", body) == (503, {"error": "this instance cannot answer now: its log says why"})
     config.path("srv", "kept", "control-token").write_text("\n")
-    assert endpoint.answer("fence", request(endpoint, "fence", FENCE, ""))[0] == 503
-    assert world.done == []
+    assert endpoint.answer("switch", request(endpoint, "switch", SWITCH, ""))[0] == 503
+    assert world.asked == []
 
 
 def test_proofs_do_not_depend_on_the_order_of_keys_and_differ_by_direction():

@@ -8,25 +8,26 @@ import threading
 
 import pytest
 
-from slapos.recipe.erp5.control import peer, peer_client, peer_proof
+from slapos.recipe.erp5.control import peer_client, peer_proof
 from slapos.recipe.erp5.control.peer import PeerEndpoint
 from slapos.recipe.erp5.control.peer_client import Peer, PeerRefused, PeerUnreachable
 from slapos.recipe.erp5.errors import Busy, ConfigurationError, ServerError
 from slapos.recipe.erp5.tls import files
 from slapos.recipe.erp5.tls.files import Files
-from tests.unit.mariadb import partition
+from tests.unit.control.fake import service as fake
 
-TOKEN, OTHER = "0123456789abcdef" * 2, "f" * 32
+TOKEN, OTHER = fake.TOKEN, "f" * 32
+SWITCH = {"by": "somebody", "reason": "it is dark"}
 
 
 class Site:
     """An instance's control page, as far as other instances see it; `forge(answer)` is who sits between."""
 
     def __init__(self, config) -> None:
-        self.error: Exception | None = None
         self.forge = lambda answer: answer
         self.bodies: list[bytes] = []
-        self.endpoint = PeerEndpoint(config.path("etc", "mariadb.json"), self.do)
+        self.lamp = fake.Lamp()
+        self.endpoint = PeerEndpoint(self.lamp, fake.json_of(config))
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -54,14 +55,9 @@ class Site:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(Files(config.tls).server)
+        context.load_cert_chain(Files(config.path("srv", "tls")).server)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def do(self, config, name, parameters):
-        if self.error:
-            raise self.error
-        return {"did": name, **parameters}
 
     @property
     def base(self) -> str:
@@ -73,12 +69,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    config = partition.config(tmp_path / "p")
-    config.path("srv", "kept").mkdir()
-    config.path("srv", "kept", "control-token").write_text(TOKEN)
-    files.ensure(config.tls, ("127.0.0.1",))
-    monkeypatch.setattr(peer.configuration, "load", lambda path: config)
+def site(tmp_path):
+    config = fake.partition(tmp_path / "p")
+    files.ensure(config.path("srv", "tls"), "fake", ("127.0.0.1",))
     site = Site(config)
     yield site
     site.server.shutdown()
@@ -88,30 +81,31 @@ def site(tmp_path, monkeypatch):
 def test_it_is_done_and_the_token_is_never_sent(site):
     with Peer(site.url) as other:
         other.ready()
-        assert other.call("cancel", {"id": "x"}) == {"did": "cancel", "id": "x"}
-        assert other.call("complete", {"id": "y"}) == {"did": "complete", "id": "y"}
+        assert other.call("switch", SWITCH) == {"on": False}
+        assert other.call("look", {}) == {"on": False}
         assert other.address == site.base[len("https://") : -1]
+    assert [name for name, _ in site.lamp.asked] == ["switch", "look"]
     assert len(site.bodies) == 2 and not any(TOKEN.encode() in body for body in site.bodies)
 
 
 def test_a_refusal_is_the_other_sides_own(site):
-    site.error = ServerError("a statement runs")
+    site.lamp.error = ServerError("a statement runs")
     with Peer(site.url) as other, pytest.raises(PeerRefused) as caught:
-        other.call("cancel", {"id": "x"})
+        other.call("switch", SWITCH)
     assert str(caught.value) == f"{other.address} says: a statement runs"
     assert (caught.value.proved, caught.value.busy) == (True, False)
 
 
 def test_who_is_busy_says_so(site):
-    site.error = Busy("rejoin is running")
+    site.lamp.error = Busy("rejoin is running")
     with Peer(site.url) as other, pytest.raises(PeerRefused) as caught:
-        other.call("cancel", {"id": "x"})
+        other.call("switch", SWITCH)
     assert (caught.value.proved, caught.value.busy) == (True, True)
 
 
 def test_a_wrong_token_is_refused_without_proof(site):
     with Peer(site.base + "#" + OTHER) as other, pytest.raises(PeerRefused) as caught:
-        other.call("cancel", {"id": "x"})
+        other.call("switch", SWITCH)
     assert str(caught.value) == (
         f"{other.address} refuses: the proof is not one of this instance's token: give the takeover-url that it"
         " publishes now"
@@ -122,7 +116,7 @@ def test_a_wrong_token_is_refused_without_proof(site):
 @pytest.mark.parametrize(
     "forge",
     [
-        lambda answer: {**answer, "result": {"did": "more"}},
+        lambda answer: {**answer, "result": {"on": True}},
         lambda answer: {**answer, "mac": "0" * 64},
         lambda answer: {"result": answer["result"]},
         lambda answer: {"result": answer["result"], "mac": None},
@@ -131,7 +125,7 @@ def test_a_wrong_token_is_refused_without_proof(site):
 def test_an_answer_that_is_not_proved_does_not_count(site, forge):
     site.forge = forge
     with Peer(site.url) as other, pytest.raises(PeerUnreachable) as caught:
-        other.call("cancel", {"id": "x"})
+        other.call("switch", SWITCH)
     assert str(caught.value) == (
         f"the answer of {other.address} (HTTP status 200) is not proved with its token, expected the instance of the"
         " control URL: it is another one, or somebody between changed the answer"
@@ -141,7 +135,7 @@ def test_an_answer_that_is_not_proved_does_not_count(site, forge):
 def test_a_refusal_that_is_not_proved_is_told_from_a_real_one(site):
     site.forge = lambda answer: {"error": "no", "mac": "0" * 64}
     with Peer(site.url) as other, pytest.raises(PeerRefused) as caught:
-        other.call("cancel", {"id": "x"})
+        other.call("switch", SWITCH)
     assert not caught.value.proved
 
 
@@ -149,19 +143,19 @@ def test_an_old_answer_does_not_count_for_a_new_request(site):
     kept = []
     site.forge = lambda answer: kept.append(answer) or kept[0]
     with Peer(site.url) as other:
-        other.call("cancel", {"id": "x"})
+        other.call("switch", SWITCH)
         with pytest.raises(PeerUnreachable):
-            other.call("cancel", {"id": "x"})
+            other.call("switch", SWITCH)
 
 
 def test_a_long_answer_and_one_that_is_no_json(site):
     with Peer(site.url) as other:
         site.forge = lambda answer: b"x" * (peer_client.LARGEST + 1)
         with pytest.raises(PeerUnreachable, match="does not answer"):
-            other.call("cancel", {"id": "x"})
+            other.call("switch", SWITCH)
         site.forge = lambda answer: b"<html>"
         with pytest.raises(PeerRefused, match="HTTP status 200 and no JSON object"):
-            other.call("cancel", {"id": "x"})
+            other.call("switch", SWITCH)
 
 
 def test_nobody_there():

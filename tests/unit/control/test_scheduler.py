@@ -9,12 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.control import jobs, main, scheduler, state
+from slapos.recipe.erp5.control import main, scheduler, state
 from slapos.recipe.erp5.control.scheduler import Plan, Scheduler
 from slapos.recipe.erp5.control.state import Job, State
-from slapos.recipe.erp5.errors import ConfigurationError, ServerError
-from slapos.recipe.erp5.mariadb import manifest
-from tests.unit.mariadb import partition
+from slapos.recipe.erp5.errors import ServerError
+from tests.unit.control.fake import service as fake
 
 NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
 TODAY = "2026-11-22T00:00:00Z"
@@ -265,7 +264,7 @@ class Closed:
 
 
 class Idle:
-    """A network as it should be."""
+    """A service that is as it should be."""
 
     def follow(self, config) -> None:
         pass
@@ -274,7 +273,15 @@ class Idle:
         pass
 
 
-def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, capsys):
+def served_with(plans) -> fake.Lamp:
+    """A service with these plans, whatever is in its configuration."""
+    service = fake.Lamp()
+    service.load = lambda path: None  # type: ignore[method-assign,assignment,return-value]
+    service.plans = plans  # type: ignore[method-assign]
+    return service
+
+
+def test_an_unexpected_error_is_one_line_and_tried_again(served, capsys):
     new, watched = served
     results = iter((OSError(5, "Input/output error"), (PATIENT,)))
 
@@ -283,100 +290,41 @@ def test_an_unexpected_error_is_one_line_and_tried_again(served, monkeypatch, ca
             raise result
         return result
 
-    monkeypatch.setattr(main.configuration, "load", lambda path: None)
-    monkeypatch.setattr(main.jobs, "plans", plans)
-    assert main.turn(new, watched, Closed(), Idle()) == 30
+    service = served_with(plans)
+    assert main.turn(service, new, watched, Closed(), Idle()) == 30
     (line,) = capsys.readouterr().err.splitlines()
     assert line.split(" ", 2)[2] == ("error: unexpected OSError: [Errno 5] Input/output error; the jobs go on in 30 s")
     assert new.plans == ()
-    main.turn(new, watched, Closed(), Idle())
+    main.turn(service, new, watched, Closed(), Idle())
     assert new.plans == (PATIENT,)
     assert state.load(new.state_file).heartbeat != ""
 
 
-def test_a_restart_that_cannot_be_asked_for_stops_no_job(served, monkeypatch, capsys):
+def test_a_restart_that_cannot_be_asked_for_stops_no_job(served, capsys):
     class Failing(Idle):
         def look(self) -> None:
             raise ServerError("no supervisor listens")
 
-    monkeypatch.setattr(main.configuration, "load", lambda path: None)
-    monkeypatch.setattr(main.jobs, "plans", lambda config, path: (PATIENT,))
+    service = served_with(lambda config, path: (PATIENT,))
     new, watched = served
-    main.turn(new, watched, Closed(), Failing())
+    main.turn(service, new, watched, Closed(), Failing())
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.split(" ", 2)[2] == "error: no supervisor listens; this is tried again in 30 s"
     assert state.load(new.state_file).heartbeat != ""
 
 
-def test_a_socket_that_cannot_be_had_stops_no_job(served, monkeypatch, capsys):
+def test_a_socket_that_cannot_be_had_stops_no_job(served, capsys):
     class Stuck:
         def open(self) -> None:
             raise OSError(98, "Address already in use", "control.sock")
 
-    monkeypatch.setattr(main.configuration, "load", lambda path: None)
-    monkeypatch.setattr(main.jobs, "plans", lambda config, path: (PATIENT,))
+    service = served_with(lambda config, path: (PATIENT,))
     new, watched = served
-    main.turn(new, watched, Stuck(), Idle())
+    main.turn(service, new, watched, Stuck(), Idle())
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.split(" ", 2)[2] == "error: control.sock: Address already in use; this is tried again in 30 s"
     assert new.plans == (PATIENT,)
     assert state.load(new.state_file).heartbeat != ""
-
-
-# ---- the jobs of a partition
-
-
-def test_jobs(tmp_path):
-    config = partition.config(tmp_path, periodicity="30 2 * * *")
-    certificates, backup, logs, digest = jobs.plans(config, tmp_path / "etc/mariadb.json")
-    assert (certificates.longest_pause, backup.longest_pause) == (300, 3600)
-    assert (certificates.name, certificates.periodicity) == ("certificate-renewal", "*/5 * * * *")
-    assert certificates.at_once
-    assert (backup.name, backup.periodicity, backup.last_success) == ("logical-backup", "30 2 * * *", "")
-    assert backup.at_once and not logs.at_once
-    assert backup.command[-3:] == ("slapos.recipe.erp5.mariadb.backup", "--config", f"{tmp_path}/etc/mariadb.json")
-    assert (logs.name, logs.periodicity, logs.after) == ("log-rotation", "daily", "")
-    assert (digest.name, digest.periodicity, digest.after) == ("slow-query-digest", "daily", "log-rotation")
-
-
-def test_physical_backups_are_a_job_when_they_are_enabled(tmp_path):
-    config = partition.config(tmp_path, physical={"enable": True, "periodicity": "hourly"})
-    partition.add_chain(config, 2, 1)
-    _, _, backup, *_ = jobs.plans(config, tmp_path / "c")
-    assert (backup.name, backup.periodicity, backup.after) == ("physical-backup", "hourly", "logical-backup")
-    assert (backup.last_success, backup.at_once) == ("2026-11-03T00:00:00Z", True)
-    assert backup.command[-3:] == ("slapos.recipe.erp5.mariadb.physical", "--config", f"{tmp_path}/c")
-
-
-def test_jobs_know_the_backups_that_are_there(tmp_path):
-    config = partition.config(tmp_path)
-    partition.add_backups(config, 3)
-    assert jobs.plans(config, tmp_path)[1].last_success == "2026-11-03T00:00:00Z"
-    (config.dumps / manifest.FILE).write_text("{")
-    assert jobs.plans(config, tmp_path)[1].last_success == ""
-
-
-def test_no_backup_when_it_is_off(tmp_path):
-    plans = jobs.plans(partition.config(tmp_path, enable=False), tmp_path)
-    assert [plan.name for plan in plans] == ["certificate-renewal", "log-rotation", "slow-query-digest"]
-
-
-def test_a_bad_periodicity_is_refused_even_when_it_is_off(tmp_path):
-    with pytest.raises(ConfigurationError, match="^backup.logical.periodicity is 'weekly', which is neither daily"):
-        jobs.plans(partition.config(tmp_path / "1", enable=False, periodicity="weekly"), tmp_path)
-    with pytest.raises(ConfigurationError, match="^backup.physical.periodicity is 'weekly', which is neither daily"):
-        jobs.plans(partition.config(tmp_path / "2", physical={"periodicity": "weekly"}), tmp_path)
-
-
-def test_preparing_offers_what_is_listed(tmp_path, capsys):
-    config = partition.config(tmp_path)
-    entries = partition.add_backups(config, 2)
-    jobs.prepare(config)
-    assert manifest.load(config.offered) == entries
-    (config.dumps / manifest.FILE).write_text("{")
-    jobs.prepare(config)
-    assert "manifest.json cannot be used as a list of backups" in capsys.readouterr().err
-    assert manifest.load(config.offered) == entries
 
 
 # ---- the configuration file

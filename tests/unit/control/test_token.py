@@ -6,21 +6,15 @@ import stat
 
 import pytest
 
-from slapos.recipe.erp5 import config as configuration
 from slapos.recipe.erp5.control import token
 from slapos.recipe.erp5.errors import Error
-from tests.unit.mariadb import partition
-
-TOKEN = "0123456789abcdef0123456789abcdef"
+from tests.unit.control.fake import service as fake
+from tests.unit.control.fake.service import LAMP, TOKEN
 
 
 @pytest.fixture
 def config(tmp_path):
-    config = partition.config(tmp_path)
-    config.control_token.parent.mkdir(parents=True)
-    config.control_token.write_text(TOKEN)
-    configuration.save(config.path("etc", "mariadb.json"), config)
-    return config
+    return fake.partition(tmp_path / "p")
 
 
 def test_the_urls():
@@ -39,7 +33,7 @@ def test_what_is_no_token(config, content):
     config.control_token.write_text(content)
     with pytest.raises(Error) as caught:
         token.load(config)
-    remedy = "expected 32 hexadecimal digits: bin/mariadb-control-token --replace makes a new one"
+    remedy = "expected 32 hexadecimal digits: bin/lamp-control-token --replace makes a new one"
     assert str(caught.value) == f"{config.control_token} does not hold a token, {remedy}"
 
 
@@ -50,18 +44,18 @@ def test_no_token(config):
 
 
 def run(config, capsys, *options: str) -> tuple[int, str, str]:
-    code = token.main(["--config", str(config.path("etc", "mariadb.json")), *options])
+    code = token.main(LAMP, ["--config", str(fake.json_of(config)), *options])
     return code, *capsys.readouterr()
 
 
 def test_it_is_shown(config, capsys):
-    assert run(config, capsys) == (0, f"https://127.0.0.2:26002/#{TOKEN}\n", "")
+    assert run(config, capsys) == (0, f"https://127.0.0.2:26003/#{TOKEN}\n", "")
 
 
 def test_it_is_replaced(config, capsys):
     code, out, err = run(config, capsys, "--replace")
     new = token.load(config)
-    assert (code, out) == (0, f"https://127.0.0.2:26002/#{new}\n") and new != TOKEN
+    assert (code, out) == (0, f"https://127.0.0.2:26003/#{new}\n") and new != TOKEN
     assert "the old token ends now; takeover-url is published anew when the partition is next processed" in err
     assert new not in err
     assert stat.S_IMODE(config.control_token.stat().st_mode) == 0o600

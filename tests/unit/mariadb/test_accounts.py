@@ -4,7 +4,7 @@
 import pytest
 
 from slapos.recipe.erp5.mariadb.accounts import Login, decide
-from slapos.recipe.erp5.mariadb.verdict import Verdict
+from slapos.recipe.erp5.verdict import Verdict
 
 DENIED = "Access denied for user 'b'@'127.0.0.1' (using password: YES) (1045)"
 

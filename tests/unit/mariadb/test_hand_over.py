@@ -3,9 +3,9 @@
 
 import pytest
 
-from slapos.recipe.erp5.control import peer_proof
+from slapos.recipe.erp5.control import action, peer_proof
 from slapos.recipe.erp5.errors import Refused
-from slapos.recipe.erp5.mariadb import action, hand_over, role_state
+from slapos.recipe.erp5.mariadb import hand_over, role_state
 from slapos.recipe.erp5.mariadb.role_state import Promotion
 from tests.unit.mariadb import partition
 

@@ -3,9 +3,9 @@
 
 import pytest
 
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.mariadb import bootstrap, create, rebuild, replica, swap
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.role_state import Upstream
 from tests.unit.mariadb import partition
 

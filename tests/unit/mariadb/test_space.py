@@ -3,8 +3,6 @@
 
 import dataclasses
 
-import pytest
-
 from slapos.recipe.erp5.mariadb import space
 from slapos.recipe.erp5.mariadb.manifest import Entry
 
@@ -42,11 +40,3 @@ def test_only_tables_count(tmp_path):
 
 def test_no_data_directory_has_no_tables(tmp_path):
     assert space.tables_size(tmp_path / "none") == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 * MIB, "3.0 MiB"), (5000 * MIB, "4.9 GiB")],
-)
-def test_sizes_for_people(size, text):
-    assert space.size_text(size) == text

@@ -195,10 +195,10 @@ def test_the_configuration_names_the_binary_logs_as_we_do():
 
 def test_who_holds_the_service_lock_is_at_work(config):
     path = config.path("srv", "mariadb.lock")
-    assert not status.is_locked(path)
+    assert not process.is_locked(path)
     with process.lock(path, "busy"):
-        assert status.is_locked(path)
-    assert not status.is_locked(path)
+        assert process.is_locked(path)
+    assert not process.is_locked(path)
 
 
 def test_a_backup_from_the_future_is_not_the_newest(config):

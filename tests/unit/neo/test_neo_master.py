@@ -2,12 +2,13 @@
 """The parts of neo_master.py that need no NEO: the flag file, and what is refused."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from slapos.recipe.erp5.py2 import neo_master
-from slapos.recipe.erp5.py2.neo_master import NewFlag, refusal
+from slapos.recipe.erp5.py2.neo_master import Closed, NewFlag, refusal
 
 
 @pytest.fixture
@@ -119,3 +120,32 @@ def test_becoming_a_backup_of_nobody_is_refused():
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture):
     assert neo_master.main(arguments) == 2
     assert capsys.readouterr().err == "usage: neo_master.py --new-flag FILE -- ARGUMENTS OF NEOMASTER\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        (None, False),
+        ("", True),
+        ("\n", True),
+        ("0", False),
+        ("1e300", True),
+        (f"{time.time() - 1}", False),
+        ("?", True),
+    ],
+)
+def test_how_long_clients_are_kept_out(tmp_path: Path, content: str | None, holds: bool):
+    if content is not None:
+        (tmp_path / "closed").write_text(content)
+    assert Closed(str(tmp_path / "closed")).holds() is holds
+
+
+def test_the_file_is_looked_for_now_and_then_also_when_the_clock_is_set_back(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(neo_master.time, "time", lambda: now[0])
+    closed = Closed("closed")
+    due = []
+    for moment in (1000.0, 1000.05, 1000.2, 500.0, 500.05):
+        now[0] = moment
+        due.append(closed.is_due())
+    assert due == [True, False, True, True, False]

@@ -12,8 +12,8 @@ from zc.buildout import UserError
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.mariadb import decide
-from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.passwords import make_password
+from slapos.recipe.erp5.words import bracketed
 
 Account = dict[str, Any]
 """A complete entry: {"name": str, "user": str, "password": str, "with-process-privilege": bool}."""

@@ -11,7 +11,8 @@ from zc.buildout import UserError
 from slapos.recipe.erp5.buildout.mariadb_collations import COLLATIONS
 from slapos.recipe.erp5.control import schedule
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb.space import free, size_text
+from slapos.recipe.erp5.mariadb.space import free
+from slapos.recipe.erp5.words import size_text
 
 BLOCK = 4096
 """The server rounds the size of its redo log down to a multiple of this."""

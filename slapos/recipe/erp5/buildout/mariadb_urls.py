@@ -5,7 +5,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from slapos.recipe.erp5.control import token
-from slapos.recipe.erp5.mariadb.primary import Primary, bracketed, url
+from slapos.recipe.erp5.mariadb.primary import Primary, url
+from slapos.recipe.erp5.words import bracketed
 
 
 class Recipe:

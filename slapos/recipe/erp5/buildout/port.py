@@ -24,8 +24,9 @@ _given: dict[int, Path] = {}
 class Recipe:
     """Options in: `range` ("20000-21999", to choose from), `ip` (addresses, one a line, or a collection of them),
     `parameter` (its name, for messages), `requested` (its value: a port, or empty), `storage-path` (the file that keeps
-    the choice), `partition` ("slappart3"; by default the name of the buildout directory) and `width` (how many ports in
-    a row the service takes, of which the first is chosen; 1 by default).
+    the choice), `partition` ("slappart3"; by default the name of the buildout directory), `width` (how many ports in
+    a row the service takes, of which the first is chosen; 1 by default) and `classes` (fewer than CLASSES leave each
+    partition more to choose from).
 
     Option out, set while the section is initialised: `port` (str). It changes only when another one is requested; a
     parameter that is left out later changes nothing. Raises UserError, one sentence naming the parameter. The file is
@@ -41,7 +42,7 @@ class Recipe:
             requested=parse_port(options.get("requested"), options["parameter"]),
             parameter=options["parameter"],
             addresses=addresses(options["ip"]),
-            candidates=candidates(options["range"], partition, width),
+            candidates=candidates(options["range"], partition, width, int(options.get("classes", CLASSES))),
             width=width,
             choice=f"{options['range']} that partition {partition} may use",
         )
@@ -111,10 +112,10 @@ def addresses(option: Any) -> list[str]:
     return option.split() if isinstance(option, str) else sorted(option)
 
 
-def candidates(ports: str, partition: str, width: int = 1) -> Iterator[int]:
+def candidates(ports: str, partition: str, width: int = 1, classes: int = CLASSES) -> Iterator[int]:
     """Give the ports of a range ("20000-21999") that a partition may choose, in order; each begins `width` of them."""
     first, last = (int(end) for end in ports.split("-"))
-    classes = min(CLASSES, (last - first + 1) // width)
+    classes = min(classes, (last - first + 1) // width)
     return iter(range(first + partition_index(partition) % classes * width, last + 2 - width, classes * width))
 
 

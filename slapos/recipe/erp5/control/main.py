@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Program mariadb-control: the one Python process of a partition, which schedules its jobs and answers on a socket."""
+"""Program PREFIX-control: the one Python process of a partition, which schedules its jobs and answers on a socket."""
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
 import selectors
@@ -11,72 +12,80 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import jobs, web
-from slapos.recipe.erp5.control.network import Network
+from slapos.recipe.erp5.control import web
 from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.control.scheduler import LONGEST_WAIT, Scheduler
+from slapos.recipe.erp5.control.service import Service, Tending
 from slapos.recipe.erp5.control.watcher import Watcher
 from slapos.recipe.erp5.errors import ConfigurationError, Error
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import semi_sync
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(service: Service, arguments: Sequence[str] | None = None) -> int:
     """Runs until SIGTERM. Exit codes: 0 stopped, 1 the configuration cannot be used (one sentence on stderr)."""
-    parser = argparse.ArgumentParser(prog="mariadb-control", description="Schedule jobs, and answer nginx.")
-    parser.add_argument("--config", required=True, help="the partition's etc/mariadb.json")
+    parser = argparse.ArgumentParser(prog=f"{service.prefix}-control", description="Schedule jobs, and answer nginx.")
+    parser.add_argument("--config", required=True, help=f"the partition's {service.json}")
     path = Path(parser.parse_args(arguments).config).absolute()
-    return process.program(lambda: serve(path))
+    return process.program(lambda: serve(service, path))
 
 
-def serve(path: Path) -> None:
+def serve(service: Service, path: Path) -> None:
     """Follow the configuration at `path` and its changes. Raises ConfigurationError when the first one is unusable."""
     os.umask(0o077)
     watched = Watched(path)
     watched.has_changed()
-    config = configuration.load(path)
-    plans = jobs.plans(config, path)
-    jobs.prepare(config)
-    with selectors.DefaultSelector() as selector, Signals(selector) as signals:
+    config = service.load(path)
+    plans = service.plans(config, path)
+    service.prepare(config)
+    with selectors.DefaultSelector() as selector, Signals(selector) as signals, contextlib.ExitStack() as ends:
         scheduler = Scheduler(config.scheduler_state, selector)
         scheduler.take(plans, "", times.now())
-        sampler, watcher = Sampler(path), Watcher(path)
+        ends.callback(lambda: scheduler.stop(times.now()))
+        door = _started(service, path, ends)
+        tending = service.tending(config)
+        while not signals.stop:
+            timeout = turn(service, scheduler, watched, door, tending)
+            for key, _ in selector.select(0 if signals.stop else timeout):
+                key.data()
+
+
+def _started(service: Service, path: Path, ends: contextlib.ExitStack) -> web.Door:
+    """The door, not open yet; the threads are at work, until `ends` stops them, the last one first."""
+    make_page = None
+    if service.has_page:
+        sampler = Sampler(service, path)
         sampler.start()
-        watcher.start()
-        stop = threading.Event()
-        threading.Thread(target=semi_sync.keep, args=(path, stop), name="semi-sync", daemon=True).start()
-        door = web.Door(path, lambda path: _page(path, sampler))
-        network = Network(config)
-        try:
-            while not signals.stop:
-                timeout = turn(scheduler, watched, door, network)
-                for key, _ in selector.select(0 if signals.stop else timeout):
-                    key.data()
-        finally:
-            stop.set()
-            watcher.stop()
-            door.close()
-            sampler.stop()
-            scheduler.stop(times.now())
+        ends.callback(sampler.stop)
+        make_page = functools.partial(_page, service, path, sampler)
+    door = web.Door(service, path, make_page)
+    ends.callback(door.close)
+    watcher = Watcher(service, path)
+    watcher.start()
+    ends.callback(watcher.stop)
+    stop = threading.Event()
+    for name, keep in service.threads().items():
+        threading.Thread(target=keep, args=(path, stop), name=name, daemon=True).start()
+    ends.callback(stop.set)
+    return door
 
 
-def _page(path: Path, sampler: Sampler) -> web.Pages:
+def _page(service: Service, path: Path, sampler: Sampler) -> web.Pages:
     page = importlib.import_module("slapos.recipe.erp5.control.page")  # with templates and metrics
-    return page.Page(path, sampler)
+    return page.Page(service, path, sampler)
 
 
-def turn(scheduler: Scheduler, watched: "Watched", door: web.Door, network: Network) -> float:
+def turn(service: Service, scheduler: Scheduler, watched: "Watched", door: web.Door, tending: Tending[Any]) -> float:
     """Do what is to be done now; returns the seconds until the next turn at the latest.
 
     Whatever goes wrong here is one line, and tried again: no single job or file may end all the others for good.
     """
     try:
         if watched.has_changed():
-            _take_over(scheduler, watched.path, network)
+            _take_over(service, scheduler, watched.path, tending)
         _open(door)
-        _look(network)
+        _look(tending)
         return scheduler.tick(times.now())
     except Exception as error:
         watched.forget()
@@ -92,20 +101,20 @@ def _open(door: web.Door) -> None:
         process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
 
 
-def _look(network: Network) -> None:
-    """Have the server restarted when it needs another network; the jobs run on whatever comes of it."""
+def _look(tending: Tending[Any]) -> None:
+    """Let the service be seen to; the jobs run on whatever comes of it."""
     try:
-        network.look()
+        tending.look()
     except (Error, OSError) as error:
         process.log(f"error: {process.describe(error)}; this is tried again in {LONGEST_WAIT:g} s")
 
 
-def _take_over(scheduler: Scheduler, path: Path, network: Network) -> None:
+def _take_over(service: Service, scheduler: Scheduler, path: Path, tending: Tending[Any]) -> None:
     """Follow the changed configuration; one that cannot be used changes nothing but the state's `problem`."""
     try:
-        config = configuration.load(path)
-        plans, problem = jobs.plans(config, path), ""
-        network.follow(config)
+        config = service.load(path)
+        plans, problem = service.plans(config, path), ""
+        tending.follow(config)
         process.log(f"{path} has changed: following it")
     except ConfigurationError as error:
         plans, problem = scheduler.plans, str(error)
@@ -159,7 +168,3 @@ class Signals:
 
     def _stop(self, *_: object) -> None:
         self.stop = True
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

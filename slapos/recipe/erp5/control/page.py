@@ -21,23 +21,20 @@ from werkzeug.wrappers import Request, Response
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import facts, metrics, plot, session, token
+from slapos.recipe.erp5.control import face, metrics, plot, session, token
+from slapos.recipe.erp5.control.actions import Action, Options
+from slapos.recipe.erp5.control.configuration import Configuration
 from slapos.recipe.erp5.control.facts import Facts
 from slapos.recipe.erp5.control.peer import PERIOD, Wrong
+from slapos.recipe.erp5.control.preflight import REFUSE, Preflight, Reason
 from slapos.recipe.erp5.control.runner import Runner
 from slapos.recipe.erp5.control.sampler import Sampler
+from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.control.session import Session
 from slapos.recipe.erp5.errors import Busy, Error
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb.actions import ACTIONS, Action, Options
-from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import REFUSE, Preflight, Reason
-from slapos.recipe.erp5.mariadb.space import size_text
 
 FORCE = "force"
 """The option that is offered only where the preflight asks for it."""
-USUAL = {"replica": ("takeover", "switchover", "follow", "detach"), "primary": ("fence", "resume", "rejoin")}
-"""The actions that a role calls for; the others are further down."""
 STATIC = {"page.css": "text/css", "page.js": "text/javascript"}
 LEVELS = {
     REFUSE: "Stands in the way",
@@ -77,7 +74,7 @@ class Visit:
     """One request of somebody; `session` is None for who has none."""
 
     request: Request
-    config: Config
+    config: Configuration
     token: str
     session: Session | None
 
@@ -95,12 +92,12 @@ class Visit:
 
 
 class Page:
-    """Answers below /control/; `path` is of etc/mariadb.json."""
+    """Answers below /control/; `path` is of the partition's configuration."""
 
-    def __init__(self, path: Path, sampler: Sampler) -> None:
-        self._path, self._sampler = path, sampler
+    def __init__(self, service: Service, path: Path, sampler: Sampler) -> None:
+        self._service, self._path, self._sampler = service, path, sampler
         self._wrong, self._forms = Wrong(), session.Forms()
-        self._runner = Runner(path, sampler.wake)
+        self._runner = Runner(service, path, sampler.wake)
         self._acting = threading.Lock()
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("slapos.recipe.erp5.control"),
@@ -109,7 +106,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(moment=moment, duration=plot.duration, size=size_text)
+        self._templates.filters.update(moment=face.moment, duration=plot.duration)
 
     def answer(self, request: Request) -> Response:
         """One request's answer. Raises HTTPException for a path or method that is none of ours."""
@@ -126,9 +123,9 @@ class Page:
             return self._sentence(503, process.describe(error))
 
     def _visit(self, request: Request) -> Visit:
-        config = configuration.load(self._path)
+        config = self._service.load(self._path)
         now = token.load(config)
-        cookie = request.cookies.get(session.cookie_name(config.network.control_port))
+        cookie = request.cookies.get(session.cookie_name(config.control_port))
         return Visit(request, config, now, session.find(now, cookie))
 
     # ---- who is there
@@ -136,7 +133,11 @@ class Page:
     def _closed(self, visit: Visit, endpoint: str) -> Response:
         """What is there for who has no session: a form for the token."""
         status = 200 if endpoint == "overview" else 401
-        return self._html(status, "login.html", instance=visit.config.instance, error="")
+        return self._login(visit, status, "")
+
+    def _login(self, visit: Visit, status: int, error: str) -> Response:
+        about, prefix = self._service.about, self._service.prefix
+        return self._html(status, "login.html", instance=visit.config.instance, about=about, prefix=prefix, error=error)
 
     def login(self, visit: Visit) -> Response:
         self._may_try(visit)
@@ -145,9 +146,9 @@ class Page:
         if not session.is_token(visit.token, visit.request.form.get("token", "")):
             self._count_wrong(visit)
             error = "That is not the token of this instance: give what takeover-url has behind its #."
-            return self._html(403, "login.html", instance=visit.config.instance, error=error)
+            return self._login(visit, 403, error)
         response = see_other("/")
-        name = session.cookie_name(visit.config.network.control_port)
+        name = session.cookie_name(visit.config.control_port)
         value = session.begin(visit.token)
         response.set_cookie(name, value, session.LIFETIME, secure=True, httponly=True, samesite="Strict")
         return response
@@ -155,7 +156,7 @@ class Page:
     def logout(self, visit: Visit) -> Response:
         self._check_origin(visit, "logout")
         response = see_other("/")
-        name = session.cookie_name(visit.config.network.control_port)
+        name = session.cookie_name(visit.config.control_port)
         response.delete_cookie(name, secure=True, httponly=True, samesite="Strict")
         return response
 
@@ -186,19 +187,20 @@ class Page:
         seen = self._facts(visit)
         ended = self._runner.ended
         told = ended is None or not ended.status or any(ended.sentence in entry.sentence for entry in seen.actions)
-        usual = [ACTIONS[name] for name in USUAL.get(seen.server.role, ()) if name in ACTIONS]
+        actions, shown = self._service.actions, self._service.face(seen)
+        usual = [actions[name] for name in shown.usual if name in actions]
         return {
             "facts": seen,
-            "plot": plot.plot(seen.samples, seen.now),
+            "face": shown,
             "usual": usual,
-            "others": [one for one in ACTIONS.values() if one not in usual],
-            "titles": {name: one.title for name, one in ACTIONS.items()},
+            "others": [one for one in actions.values() if one not in usual],
+            "titles": {name: one.title for name, one in actions.items()},
             "ended": None if told else ended,
             "logout": visit.known.guard("logout"),
         }
 
     def _facts(self, visit: Visit) -> Facts:
-        return facts.gather(visit.config, self._sampler, times.now())
+        return self._service.facts(visit.config, self._sampler, times.now())
 
     def status(self, visit: Visit) -> Response:
         self._check_reader(visit)
@@ -207,7 +209,7 @@ class Page:
 
     def metrics(self, visit: Visit) -> Response:
         self._check_reader(visit)
-        return Response(metrics.text(self._facts(visit)), 200, content_type=metrics.CONTENT_TYPE)
+        return Response(metrics.text(self._service.metrics(self._facts(visit))), 200, content_type=metrics.CONTENT_TYPE)
 
     def _check_reader(self, visit: Visit) -> None:
         """Raises Stop for who has neither a session nor a token."""
@@ -229,7 +231,7 @@ class Page:
     # ---- acting
 
     def form(self, visit: Visit, name: str) -> Response:
-        return self._form(visit, _action(name), {})
+        return self._form(visit, self._action(name), {})
 
     def _form(self, visit: Visit, action: Action, given: Options, status: int = 200, error: str = "") -> Response:
         """The action's page: what it would do, what stands against it, and the form."""
@@ -246,8 +248,13 @@ class Page:
             number=self._forms.number(),
         )
 
+    def _action(self, name: str) -> Action:
+        if name not in self._service.actions:
+            raise NotFound()
+        return self._service.actions[name]
+
     def act(self, visit: Visit, name: str) -> Response:
-        action, form = _action(name), visit.request.form
+        action, form = self._action(name), visit.request.form
         self._check_origin(visit, action.name)
         given = options(action, form)
         if form.get("do") == "check":
@@ -272,7 +279,7 @@ class Page:
     def _sentence(self, status: int, sentence: str) -> Response:
         response = self._html(status, "sentence.html", sentence=sentence)
         if status == 401:
-            response.headers["WWW-Authenticate"] = 'Bearer realm="mariadb"'
+            response.headers["WWW-Authenticate"] = f'Bearer realm="{self._service.prefix}"'
         if status == 429:
             response.retry_after = int(PERIOD)
         return response
@@ -290,12 +297,6 @@ def see_other(path: str) -> Response:
     return response
 
 
-def _action(name: str) -> Action:
-    if name not in ACTIONS:
-        raise NotFound()
-    return ACTIONS[name]
-
-
 def options(action: Action, form: Mapping[str, str]) -> Options:
     """What a form gives to an action: flags that are set, and texts that are not empty."""
     found: Options = {}
@@ -306,7 +307,7 @@ def options(action: Action, form: Mapping[str, str]) -> Options:
     return found
 
 
-def checked(action: Action, config: Config, given: Options) -> Preflight:
+def checked(action: Action, config: Configuration, given: Options) -> Preflight:
     """The preflight; what keeps it from being made stands in the action's way too."""
     try:
         return action.check(config, given)
@@ -316,8 +317,3 @@ def checked(action: Action, config: Config, given: Options) -> Preflight:
         sentence = process.describe(error)
         process.log(f"error: the preflight of {action.name}: {sentence}")
     return Preflight(action.name, (Reason(REFUSE, f"it cannot be looked at: {sentence}"),))
-
-
-def moment(text: str) -> str:
-    """A moment of our files, as people read it."""
-    return text.replace("T", " ").replace("Z", " UTC") if text else "never"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What other instances may have this one do, when they prove to know its token: fence, hand over, follow.
+"""What other instances may have this one do, when they prove to know its token: what that is, the service says.
 
-    endpoint = PeerEndpoint(path)                  path of etc/mariadb.json
+    endpoint = PeerEndpoint(service, path)         path of the partition's configuration
     endpoint.challenge() -> (200, dict)            GET /peer/challenge
     endpoint.answer(name, body, address) -> (status, dict)   POST /peer/<name> with the decoded JSON `body`
 
@@ -10,36 +10,24 @@ wrong proofs of `address`, 503 busy, or failed. All but 200 have {"error": sente
 a proof too.
 """
 
-import importlib
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import peer_proof, token
+from slapos.recipe.erp5.control.configuration import Configuration
 from slapos.recipe.erp5.errors import Busy, Error
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls.challenges import Challenges
 
-NAMES: dict[str, frozenset[str]] = {
-    "status": frozenset(),
-    "fence": frozenset({"address", "by", "new-primary", "reason"}),
-    "prepare-hand-over": frozenset({"primary-url"}),
-    "hand-over": frozenset({"id", "control", "primary-url"}),
-    "cancel": frozenset({"id"}),
-    "complete": frozenset({"id"}),
-    "follow": frozenset({"primary-url"}),
-    "hand-over-state": frozenset({"id"}),
-}
-"""What can be asked for, and the parameters that it takes, all of them texts."""
-_OPTIONAL = frozenset({"control-url"})
-BY_ITS_OWN_SECRET = "hand-over-state"
-"""The one that is proved with a hand-over's own secret, which the parameter `id` names (peer_proof.public_name)."""
+if TYPE_CHECKING:
+    from slapos.recipe.erp5.control.service import Service
+
 LONGEST = 4 << 10
 """Characters of a parameter."""
 WRONG, PERIOD = 10, 60.0
@@ -48,8 +36,34 @@ ADDRESSES = 1024
 """How many addresses are remembered for that."""
 _HEX = re.compile("[0-9a-f]{64}")
 
-Do = Callable[[Config, str, dict[str, str]], dict[str, Any]]
-"""Does what is asked: configuration, name, parameters. Raises Busy, Error."""
+
+@dataclass(frozen=True)
+class Question:
+    """What can be asked for: the parameters that it takes, all of them texts, and those that may be left out.
+
+    `by_its_own_secret`: it is proved with a secret of its own, which the parameter `id` names (peer_proof.public_name).
+    """
+
+    parameters: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    by_its_own_secret: bool = False
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What can be asked of a service, by name.
+
+    `do` does what is asked: configuration, name, parameters; it raises Busy, Error. `secret_of` finds the secret that
+    somebody knows by its public name, and is empty for none.
+    """
+
+    questions: Mapping[str, Question]
+    do: Callable[[Any, str, dict[str, str]], dict[str, Any]]
+    secret_of: Callable[[Any, str], str] = lambda config, public_name: ""
+
+
+NOBODY = Peers({}, lambda config, name, parameters: {})
+"""A service that does nothing for others."""
 
 
 class Refused(Exception):
@@ -63,8 +77,8 @@ class Refused(Exception):
 class PeerEndpoint:
     """See the module's text; any thread may call it."""
 
-    def __init__(self, path: Path, do: Do | None = None, secret_of: Callable[[Config, str], str] | None = None) -> None:
-        self._path, self._do, self._secret_of = path, do or _do, secret_of or _secret_of
+    def __init__(self, service: "Service", path: Path) -> None:
+        self._service, self._peers, self._path = service, service.peers, path
         self._challenges, self._wrong = Challenges(times.now), Wrong()
 
     def challenge(self) -> tuple[int, dict[str, Any]]:
@@ -74,26 +88,28 @@ class PeerEndpoint:
     def answer(self, name: str, body: object, address: str = "") -> tuple[int, dict[str, Any]]:
         """Check the request's proof, do what it asks, and prove the answer."""
         try:
-            config = configuration.load(self._path)
+            config = self._service.load(self._path)
             fields, secret = self._proved(config, name, body, address)
         except Refused as refused:
             return refused.status, {"error": str(refused)}
         except (Error, OSError) as error:
             process.log(f"error: {process.describe(error)}")
             return 503, {"error": "this instance cannot answer now: its log says why"}
-        status, content = _done(self._do, config, name, fields["parameters"])
+        status, content = _done(self._peers, config, name, fields["parameters"])
         mac = peer_proof.answer(secret, fields["challenge"], fields["nonce"], name, content)
         return status, {**content, "mac": mac}
 
-    def _proved(self, config: Config, name: str, body: object, address: str) -> tuple[dict[str, Any], str]:
+    def _proved(self, config: Configuration, name: str, body: object, address: str) -> tuple[dict[str, Any], str]:
         """The request's fields, and the secret with which it is proved."""
-        if name not in NAMES:
+        question = self._peers.questions.get(name)
+        if question is None:
             raise Refused(404, "there is no such action for other instances")
-        fields = _fields(name, body)
+        fields = _fields(name, question, body)
         if not self._challenges.is_open(fields["challenge"]):
             raise Refused(403, "the challenge is not one of this instance's, was used, or is older than 5 minutes")
         parameters = fields["parameters"]
-        secret = self._secret_of(config, parameters["id"]) if name == BY_ITS_OWN_SECRET else token.load(config)
+        own = question.by_its_own_secret
+        secret = self._peers.secret_of(config, parameters["id"]) if own else token.load(config)
         expected = peer_proof.request(secret, fields["challenge"], fields["nonce"], name, parameters)
         if not secret or not peer_proof.equal(expected, fields["mac"]):
             # Looked at for wrong ones alone: whoever else is behind that address may have the right token.
@@ -109,7 +125,7 @@ class PeerEndpoint:
         return fields, secret
 
 
-def _fields(name: str, body: object) -> dict[str, Any]:
+def _fields(name: str, question: Question, body: object) -> dict[str, Any]:
     """A decoded request, of the right form throughout."""
     texts = ("challenge", "nonce", "mac")
     if not isinstance(body, dict) or set(body) != {*texts, "parameters"}:
@@ -117,18 +133,18 @@ def _fields(name: str, body: object) -> dict[str, Any]:
     if not all(isinstance(body[key], str) and _HEX.fullmatch(body[key]) for key in texts):
         raise Refused(400, "challenge, nonce and mac are not 64 lower-case hexadecimal digits each")
     parameters = body["parameters"]
-    if not isinstance(parameters, dict) or set(parameters) - _OPTIONAL != NAMES[name]:
-        wanted = ", ".join(sorted(NAMES[name])) or "none"
+    if not isinstance(parameters, dict) or set(parameters) - question.optional != question.parameters:
+        wanted = ", ".join(sorted(question.parameters)) or "none"
         raise Refused(400, f"the parameters of {name} are others than expected: {wanted}")
     if not all(isinstance(value, str) and len(value) <= LONGEST for value in parameters.values()):
         raise Refused(400, f"a parameter is no text of at most {LONGEST} characters")
     return body
 
 
-def _done(do: Do, config: Config, name: str, parameters: dict[str, str]) -> tuple[int, dict[str, Any]]:
+def _done(peers: Peers, config: Configuration, name: str, parameters: dict[str, str]) -> tuple[int, dict[str, Any]]:
     process.log(f"step: {name}, asked for by another instance")
     try:
-        return 200, {"result": do(config, name, parameters)}
+        return 200, {"result": peers.do(config, name, parameters)}
     except Busy as error:
         return 503, {"error": str(error), "busy": True}
     except (Error, OSError) as error:
@@ -137,16 +153,6 @@ def _done(do: Do, config: Config, name: str, parameters: dict[str, str]) -> tupl
     except Exception as error:  # the answer has to be proved whatever happens, or the other side does not know
         process.log(f"error: {name}, asked for by another instance: {process.describe(error)}")
         return 503, {"error": process.describe(error)}
-
-
-def _do(config: Config, name: str, parameters: dict[str, str]) -> dict[str, Any]:
-    actions = importlib.import_module("slapos.recipe.erp5.mariadb.peer_actions")  # with all that changes roles
-    return actions.do(config, name, parameters)
-
-
-def _secret_of(config: Config, public_name: str) -> str:
-    """The secret of a hand-over that was begun here; empty when there is none of that name."""
-    return importlib.import_module("slapos.recipe.erp5.mariadb.hand_over").secret_of(config, public_name)
 
 
 class Wrong:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control import peer_proof
 from slapos.recipe.erp5.errors import ConfigurationError, Error, Unreachable
-from slapos.recipe.erp5.tls import authority
+from slapos.recipe.erp5.http_limits import body_of, deadline
 from slapos.recipe.erp5.tls.context import unverified
 
 TIMEOUT = 10.0
@@ -129,10 +129,10 @@ class Peer:
         headers = {"Content-Type": "application/json"} if content else {}
         with self._reaching():
             connection = self._connected(timeout)
-            with authority.deadline(connection, timeout):
+            with deadline(connection, timeout):
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
-                status, text = response.status, authority.body_of(response, LARGEST)
+                status, text = response.status, body_of(response, LARGEST)
         self._used = time.monotonic()
         try:
             decoded = json.loads(text)

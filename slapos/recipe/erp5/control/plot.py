@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import times, words
 from slapos.recipe.erp5.control.sampler import HOUR, Sample
-from slapos.recipe.erp5.mariadb import verdict
 
 WIDTH, HEIGHT = 720, 120
 GAP = 30.0
@@ -80,4 +79,4 @@ def _sentence(lags: Sequence[int], unknown: int) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds for people."""
-    return verdict.duration(timedelta(seconds=seconds))
+    return words.duration(timedelta(seconds=seconds))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Starts an action of actions.py as a process of its own, options on its standard input, and hears how it ended."""
+"""Starts an action of the service as a process of its own, options on its standard input, and hears how it ended."""
 
 import json
 import subprocess
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, cast
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control import action
+from slapos.recipe.erp5.control.configuration import Configuration
 from slapos.recipe.erp5.control.scheduler import python_command, python_path
+from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.errors import Busy
-from slapos.recipe.erp5.mariadb import action
-from slapos.recipe.erp5.mariadb.config import Config
 
-MODULE = "slapos.recipe.erp5.mariadb.actions"
 FIRST_SIGN = 5.0
 """Seconds in which an action shows that it has begun, or has ended."""
 
@@ -32,18 +32,18 @@ class Ended:
 
 
 class Runner:
-    """Starts one action at a time; `then` is called when one has ended. `path` is of etc/mariadb.json."""
+    """Starts one action at a time; `then` is called when one has ended. `path` is of the configuration."""
 
-    def __init__(self, path: Path, then: Callable[[], object] = lambda: None) -> None:
-        self._path, self._then = path, then
+    def __init__(self, service: Service, path: Path, then: Callable[[], object] = lambda: None) -> None:
+        self._module, self._path, self._then = service.actions_module, path, then
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self.ended: Ended | None = None
 
-    def start(self, config: Config, name: str, options: Mapping[str, object]) -> None:
+    def start(self, config: Configuration, name: str, options: Mapping[str, object]) -> None:
         """Start the action, and wait until it shows. Raises Busy when one runs, CommandError.
 
-        It goes on when mariadb-control ends: an action that is cut short would only have to be begun again.
+        It goes on when the control process ends: an action that is cut short would only have to be begun again.
         """
         with self._lock:
             running = action.current(config)
@@ -51,7 +51,8 @@ class Runner:
                 who = running.action if running and running.action else "another action"
                 since = f" since {running.started}" if running else ""
                 raise Busy(f"{who} runs here{since}, expected none for {name}: wait for its end")
-            command = python_command(MODULE, name, "--config", str(self._path), "--by", "page", "--options-on-stdin")
+            given = ("--config", str(self._path), "--by", "page", "--options-on-stdin")
+            command = python_command(self._module, name, *given)
             self.ended = None
             child = process.start(
                 command, env=python_path(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=None

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A thread of mariadb-control that goes on with role changes which stopped on the way (mariadb/watch.py)."""
+"""A thread of the control process that goes on with role changes which stopped on the way (Service.watch)."""
 
-import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.errors import Busy
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import role_state
-from slapos.recipe.erp5.mariadb.config import Config
 
 PERIOD, LONGEST = 2.0, 60.0
 """Seconds between two looks; after failures each pause is twice as long as the one before, up to LONGEST."""
 PAUSE = 10.0
-"""Seconds before the first new attempt after a failure."""
-STEADY = frozenset({"fence-old-primary"})
-"""Steps that are tried every PAUSE all the time: two primaries may be at work until it is done."""
+"""Seconds before the first new attempt after a failure; the service's steady steps are tried every PAUSE for ever."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +29,8 @@ class Failure:
 class Watcher:
     """Looks every PERIOD from start() to stop(); most looks read one small file."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path, self._clock, self._ending = path, clock, threading.Event()
+    def __init__(self, service: Service, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.service, self.path, self._clock, self._ending = service, path, clock, threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._failures: dict[str, Failure] = {}
 
@@ -57,9 +52,9 @@ class Watcher:
         self._attempt("look", self._look)
 
     def _look(self) -> None:
-        config = configuration.load(self.path)
-        if _is_open(config):
-            importlib.import_module("slapos.recipe.erp5.mariadb.watch").look(config, times.now(), self._attempt)
+        config = self.service.load(self.path)
+        if self.service.is_open(config):
+            self.service.watch(config, times.now(), self._attempt)
         else:
             self._failures.clear()
 
@@ -78,14 +73,8 @@ class Watcher:
             self._failures.pop(name, None)
 
     def _failed(self, name: str, before: Failure | None, sentence: str) -> Failure:
-        longest = PAUSE if name in STEADY else LONGEST
+        longest = PAUSE if name in self.service.steady else LONGEST
         pause = min(2 * before.pause, longest) if before else PAUSE
         if before is None or sentence != before.sentence:
             process.log(f"error: {sentence}; it is tried again, every {longest:g} s at last")
         return Failure(sentence, pause, self._clock() + pause)
-
-
-def _is_open(config: Config) -> bool:
-    """Whether there is anything to go on with: a cheap look."""
-    state = role_state.load(config)
-    return any((state.hand_over, state.promotion, state.fence_pending, state.fenced))

@@ -1,60 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What mariadb-control answers on its Unix socket, to nginx alone: what reaches which route is up to nginx.conf.in.
+"""What the control process answers on its Unix socket, to nginx alone: what reaches which route is up to nginx.conf.in.
 
-To add a page, add a rule to ROUTES and a method of its name to Application.
+To add what every service answers, add an Endpoint to Application; a service adds its own (Service.endpoints).
 """
 
 import contextlib
-import importlib
 import json
 import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.control.peer import PeerEndpoint
+from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.errors import Busy, Error
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb.config import Config
 
+T = TypeVar("T")
 LARGEST_BODY = 64 << 10
 TIMEOUT = 30.0
 """Seconds that a request may be silent, or its answer not taken."""
 LIVE_TIMEOUT = 60.0
-"""Seconds that the receiver of a live copy may take none of it: its disk may be busy."""
+"""Seconds that the receiver of a stream, such as a live copy, may take none of it: its disk may be busy."""
 AT_ONCE = 16
-"""Requests that are answered at the same time; a live copy is one of them."""
+"""Requests that are answered at the same time; a stream is one of them."""
 RETRY_AFTER = 60
-"""Seconds after which somebody who found a backup under way should ask again."""
-
-ROUTES = Map(
-    [
-        Rule("/replication/challenge", methods=["GET"], endpoint="challenge"),
-        Rule("/replication/certificate", methods=["POST"], endpoint="certificate"),
-        Rule("/live", methods=["POST"], endpoint="live"),
-        Rule("/control/", endpoint="page"),
-        Rule("/control/<path:rest>", endpoint="page"),
-        Rule("/control/peer/challenge", methods=["GET"], endpoint="peer_challenge"),
-        Rule("/control/peer/<name>", methods=["POST"], endpoint="peer"),
-    ],
-    merge_slashes=False,
-)
+"""Seconds after which somebody who found something under way should ask again."""
 
 
-class Signer(Protocol):
-    """Answers replicas that want a certificate (tls/signer.py)."""
+@dataclass(frozen=True)
+class Endpoint:
+    """A path, as werkzeug's Rule has it, with the methods that it takes (none named: all), and what answers."""
 
-    def challenge(self) -> dict: ...
-
-    def certificate(self, request: dict) -> tuple[int, dict]: ...
+    path: str
+    answer: Callable[..., Response]
+    methods: tuple[str, ...] = ()
 
 
 class Pages(Protocol):
@@ -64,17 +52,20 @@ class Pages(Protocol):
 
 
 class Application:
-    """The WSGI application of a partition, whose configuration is read anew for each request.
+    """The WSGI application of a partition, whose configuration, at `path`, is read anew for each request.
 
-    `make_signer` and `make_page` are called once, with the first request that needs it: what they import is large.
+    `make_page` is called once, with the first request that needs it, as what it imports is large; None: there is none.
     """
 
-    def __init__(
-        self, path: Path, make_signer: Callable[[Path], Signer], make_page: Callable[[Path], Pages] | None = None
-    ) -> None:
-        self.path, self._make_signer, self._make_page = path, make_signer, make_page
-        self._made, self._signers, self._pages = threading.Lock(), list[Signer](), list[Pages]()
-        self._peers = PeerEndpoint(path)
+    def __init__(self, service: Service, path: Path, make_page: Callable[[], Pages] | None = None) -> None:
+        self.program = f"{service.prefix}-control"
+        self._peers = PeerEndpoint(service, path)
+        own = (
+            Endpoint("/control/peer/challenge", self.peer_challenge, ("GET",)),
+            Endpoint("/control/peer/<name>", self.peer, ("POST",)),
+            *pages(make_page),
+        )
+        self._routes = Map([_rule(one) for one in (*own, *service.endpoints(path))], merge_slashes=False)
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         return self.answer(Request(environ, populate_request=False))(environ, start_response)
@@ -83,8 +74,8 @@ class Application:
         """One request's answer: whatever goes wrong is a sentence in JSON."""
         request.max_content_length = LARGEST_BODY
         try:
-            endpoint, values = ROUTES.bind_to_environ(request.environ).match()
-            return getattr(self, endpoint)(request, **values)
+            answer, values = self._routes.bind_to_environ(request.environ).match()
+            return cast(Callable[..., Response], answer)(request, **values)
         except HTTPException as error:
             return refusal(error.code or 500, error.description or error.name)
         except Busy as error:
@@ -92,24 +83,6 @@ class Application:
         except (Error, OSError) as error:
             process.log(f"error: {process.describe(error)}")
             return refusal(503, process.describe(error))
-
-    # ---- one method a route
-
-    def challenge(self, request: Request) -> Response:
-        return as_json(200, self._signer().challenge())
-
-    def certificate(self, request: Request) -> Response:
-        asked = request.get_json(force=True, silent=True)
-        if not isinstance(asked, dict):
-            return refusal(400, "the request is no JSON object")
-        return as_json(*self._signer().certificate(asked))
-
-    def live(self, request: Request) -> Response:
-        """A live copy of the data directory, as live.py has it."""
-        from slapos.recipe.erp5.mariadb import live  # with all that reads and writes databases
-
-        request.environ["werkzeug.socket"].settimeout(LIVE_TIMEOUT)
-        return Response(begun(live.frames(self._config())), mimetype="application/octet-stream")
 
     def peer_challenge(self, request: Request) -> Response:
         return as_json(*self._peers.challenge())
@@ -119,27 +92,40 @@ class Application:
         asked = request.get_json(force=True, silent=True)
         return as_json(*self._peers.answer(name, asked, request.headers.get("X-Real-IP", "")))
 
-    def page(self, request: Request, rest: str = "") -> Response:
-        return self._page().answer(request)
 
-    # ----
+def _rule(one: Endpoint) -> Rule:
+    return Rule(one.path, methods=one.methods or None, endpoint=one.answer)
 
-    def _config(self) -> Config:
-        return configuration.load(self.path)
 
-    def _signer(self) -> Signer:
-        with self._made:
-            if not self._signers:
-                self._signers.append(self._make_signer(self.path))
-            return self._signers[0]
+def pages(make_page: Callable[[], Pages] | None) -> tuple[Endpoint, ...]:
+    """Where the control page answers, which is made with the first request for it."""
+    if make_page is None:
+        return ()
+    page = Once(make_page)
 
-    def _page(self) -> Pages:
-        with self._made:
-            if self._make_page is None:
-                raise NotFound()
-            if not self._pages:
-                self._pages.append(self._make_page(self.path))
-            return self._pages[0]
+    def answer(request: Request, rest: str = "") -> Response:
+        return page().answer(request)
+
+    return Endpoint("/control/", answer), Endpoint("/control/<path:rest>", answer)
+
+
+class Once(Generic[T]):
+    """Makes something when it is asked for the first time, by whatever thread."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock, self._made = make, threading.Lock(), list[T]()
+
+    def __call__(self) -> T:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+
+def stream(request: Request, pieces: Generator[bytes, None, None]) -> Response:
+    """An answer that goes on as long as there are pieces; what stands in the way of the first one is raised here."""
+    request.environ["werkzeug.socket"].settimeout(LIVE_TIMEOUT)
+    return Response(begun(pieces), mimetype="application/octet-stream")
 
 
 def begun(pieces: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
@@ -180,13 +166,13 @@ class Handler(WSGIRequestHandler):
     """Says nothing of any request in any log: a request may hold secrets."""
 
     timeout = TIMEOUT
-    protocol_version = "HTTP/1.0"  # nginx reads until the end, and a live copy says itself whether it is whole
+    protocol_version = "HTTP/1.0"  # nginx reads until the end, and a stream says itself whether it is whole
 
     def log(self, type: str, message: str, *args: object) -> None:
         pass
 
     def version_string(self) -> str:
-        return "mariadb-control"
+        return cast(Server, self.server).program
 
 
 class Server(ThreadedWSGIServer):
@@ -195,6 +181,7 @@ class Server(ThreadedWSGIServer):
     daemon_threads = True
 
     def __init__(self, path: Path, application: Application) -> None:
+        self.program = application.program
         self._connections: set[socket.socket] = set()
         self._lock, self._is_stopped = threading.Lock(), False
         with _bound(path) as listener:
@@ -249,22 +236,18 @@ def _bound(path: Path) -> Generator[socket.socket, None, None]:
 
 
 class Door:
-    """The server as mariadb-control keeps it: open from the first moment that it can be."""
+    """The server as the control process keeps it: open from the first moment that it can be."""
 
-    def __init__(self, path: Path, make_page: Callable[[Path], Pages] | None = None) -> None:
-        self.path, self._make_page, self._server = path, make_page, cast(Server | None, None)
+    def __init__(self, service: Service, path: Path, make_page: Callable[[], Pages] | None = None) -> None:
+        self._service, self.path, self._make_page = service, path, make_page
+        self._server = cast(Server | None, None)
 
     def open(self) -> None:
         """Listen, unless it does. Raises Error and OSError: to be tried again."""
         if self._server is None:
-            application = Application(self.path, _signer, self._make_page)
-            self._server = Server(configuration.load(self.path).control_socket, application)
+            application = Application(self._service, self.path, self._make_page)
+            self._server = Server(self._service.load(self.path).control_socket, application)
 
     def close(self) -> None:
         if self._server:
             self._server.stop()
-
-
-def _signer(path: Path) -> Signer:
-    signer = importlib.import_module("slapos.recipe.erp5.tls.signer")  # with all that cryptography needs
-    return signer.Signer(lambda: configuration.load(path))

@@ -9,7 +9,7 @@ from slapos.recipe.erp5.mariadb import sql_identity
 from slapos.recipe.erp5.mariadb.config import Config, Database
 from slapos.recipe.erp5.mariadb.decide import known
 from slapos.recipe.erp5.mariadb.status import TIMEOUT
-from slapos.recipe.erp5.mariadb.verdict import Verdict, judge
+from slapos.recipe.erp5.verdict import Verdict, judge
 
 AT_ONCE = 8
 # Nobody there, a server that hangs up, and one that is full: what the server's own promise is about.

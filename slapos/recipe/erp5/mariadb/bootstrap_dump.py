@@ -13,6 +13,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Counted, Facts, Readable
 from slapos.recipe.erp5.mariadb.manifest import Entry
 from slapos.recipe.erp5.mariadb.progress import Progress
+from slapos.recipe.erp5.words import size_text
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ def restore(config: Config, dump: Dump, directory: Path, progress: Progress) -> 
     limit = space.free(directory.parent) - reserve
     if limit < (dump.size or 0):
         raise BackupError(
-            f"{space.size_text(limit + reserve)} are free in {directory.parent}, {dump.name} has"
-            f" {space.size_text(dump.size or 0)} compressed, and a database takes"
-            f" {space.size_text(reserve)} besides: free disk space"
+            f"{size_text(limit + reserve)} are free in {directory.parent}, {dump.name} has"
+            f" {size_text(dump.size or 0)} compressed, and a database takes"
+            f" {size_text(reserve)} besides: free disk space"
         )
     try:
         progress.begin(f"initialise {directory}")

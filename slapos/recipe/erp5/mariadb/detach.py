@@ -4,10 +4,11 @@
 from typing import Any
 
 from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.control.action import Act
+from slapos.recipe.erp5.control.preflight import INFO, Preflight, Reason, require
 from slapos.recipe.erp5.mariadb import drain, gtid, preflight, promote, sql
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import INFO, Preflight, Reason, Snapshot
+from slapos.recipe.erp5.mariadb.preflight import Snapshot
 
 
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
@@ -16,7 +17,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
         return promote.complete(config, act)
     forced = bool(options.get("force"))
     snapshot = preflight.gather(config, times.now())
-    preflight.require(decide(snapshot), forced)
+    require(decide(snapshot), forced)
     assert snapshot.status.own
     address = snapshot.status.own.sources[0].address
     with (

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control import journal
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import gtid, role_state, status
+from slapos.recipe.erp5.mariadb import gtid, status
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison
 
@@ -26,7 +27,7 @@ def save(config: Config, found: Comparison, stamp: str) -> Path:
         raise BackupError(
             f"{config.data_directory} has no binary logs, where the transactions would be: nothing is saved"
         )
-    path = role_state.folder(config) / f"diverged-{stamp}.sql.gz"
+    path = journal.folder(config) / f"diverged-{stamp}.sql.gz"
     position = gtid.text(found.common)
     command = [config.program("mariadb-binlog"), "--no-defaults", "--verbose"]
     command += [f"--start-position={position}"] if position else []

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import gtid, relay, sql_replication, sql_role
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.gtid import Gtid
 from slapos.recipe.erp5.mariadb.sql_replication import Source

@@ -11,10 +11,11 @@ from typing import IO
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import dump_file, space
+from slapos.recipe.erp5.mariadb import dump_file
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
 from slapos.recipe.erp5.mariadb.progress import Meter
+from slapos.recipe.erp5.words import size_text
 
 _FULL = re.compile(rb"^ERROR (1021|1114) ", re.MULTILINE)
 """What a server says that cannot make a file larger: the disk, or a table, is full."""
@@ -42,7 +43,7 @@ def examine(config: Config, source: IO[bytes], path: Path, limit: int) -> Dump:
             text.feed(piece)
             if text.size > limit:
                 raise BackupError(
-                    f"{path} unpacks to more than the {space.size_text(max(limit, 0))} that its database may take on"
+                    f"{path} unpacks to more than the {size_text(max(limit, 0))} that its database may take on"
                     f" {config.data_directory.parent}: free disk space"
                 )
     try:

@@ -8,8 +8,8 @@ from typing import IO, cast
 import zstandard
 
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import space
 from slapos.recipe.erp5.mariadb.dump_file import CHUNK, Readable
+from slapos.recipe.erp5.words import size_text
 
 _GZIP = 16 + zlib.MAX_WBITS
 """The format that zlib is to expect: gzip alone."""
@@ -25,7 +25,7 @@ def pieces(source: Readable, name: str, limit: int) -> Iterator[bytes]:
         size += len(piece)
         if size > limit:
             raise BackupError(
-                f"{name} unpacks to more than the {space.size_text(max(limit, 0))} that its database may take here:"
+                f"{name} unpacks to more than the {size_text(max(limit, 0))} that its database may take here:"
                 " free disk space"
             )
         yield piece

@@ -9,15 +9,14 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control.action import Act
+from slapos.recipe.erp5.control.preflight import INFO, WARN, Preflight, Reason
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import role_state, semi_sync, sql, sql_role
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import INFO, WARN, Preflight, Reason
 from slapos.recipe.erp5.mariadb.role_state import Fence
 from slapos.recipe.erp5.mariadb.sql_role import Client
-from slapos.recipe.erp5.mariadb.status import is_locked
 
 GRACE = 0.2
 """Seconds that a transaction has to end by itself, before its connection is ended."""
@@ -65,7 +64,7 @@ def fence_wherever(config: Config, act: Act, wanted: Fence) -> str | None:
         return fence(config, act, wanted)
     except ServerError:
         with _lasting(config, act, wanted):
-            if is_locked(config.path("srv", "mariadb.lock")):  # one that starts may have looked before
+            if process.is_locked(config.path("srv", "mariadb.lock")):  # one that starts may have looked before
                 raise
             return None
 

@@ -10,6 +10,8 @@ from typing import Any
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control.action import Act
+from slapos.recipe.erp5.control.preflight import INFO, REFUSE, Preflight, Reason, require
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.mariadb import (
     demote,
@@ -24,9 +26,7 @@ from slapos.recipe.erp5.mariadb import (
     sql_role,
 )
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import INFO, REFUSE, Preflight, Reason
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.role_state import Change, Upstream
 from slapos.recipe.erp5.tls.files import Files
@@ -74,7 +74,7 @@ def follow(config: Config, act: Act, primary_url: str, control_url: str = "") ->
     Killed anywhere, it can be called again. Raises Refused, Error.
     """
     primary = demote.primary_of(config, primary_url)
-    preflight.require(check(config, {"primary-url": primary_url}), forced=False)
+    require(check(config, {"primary-url": primary_url}), forced=False)
     with sql.connect(config.defaults_file, config.socket) as connection:
         before = drain.look(connection).source
         # A primary without an endpoint may have TLS all the same, of an authority that somebody else runs.

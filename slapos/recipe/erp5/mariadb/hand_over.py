@@ -13,9 +13,9 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import peer_proof
+from slapos.recipe.erp5.control import action, journal, peer_proof
 from slapos.recipe.erp5.errors import Busy, Error, Refused
-from slapos.recipe.erp5.mariadb import action, drain, role_state, sql, status
+from slapos.recipe.erp5.mariadb import drain, role_state, sql, status
 from slapos.recipe.erp5.mariadb.config import Config
 
 OPEN, PROMOTED, CANCELLED, RUNNING = "open", "promoted", "cancelled", "running"
@@ -50,7 +50,7 @@ def load(config: Config) -> tuple[Record, ...]:
 
 
 def _save(config: Config, records: tuple[Record, ...]) -> None:
-    role_state.folder(config)
+    journal.folder(config)
     shapes.save(_path(config), Records(records[-KEPT:]))
 
 

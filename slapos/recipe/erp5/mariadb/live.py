@@ -24,6 +24,7 @@ from slapos.recipe.erp5.errors import BackupError, Error
 from slapos.recipe.erp5.mariadb import making, physical, rate, space, sql, tablespaces
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
+from slapos.recipe.erp5.words import size_text
 
 FORMAT = 1
 LARGEST = 1 << 20
@@ -53,7 +54,7 @@ def frames(config: Config) -> Frames:
             try:
                 copied = yield from _checked_copy(config)
                 trailer = _trailer(copied)
-                log(f"{space.size_text(copied.size)} sent, GTID {trailer['gtid']}")
+                log(f"{size_text(copied.size)} sent, GTID {trailer['gtid']}")
             except (Error, OSError) as error:
                 trailer = {"ok": False, "error": process.describe(error)}
                 log(f"error: {trailer['error']}")

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, Busy
-from slapos.recipe.erp5.mariadb import new_database, physical, physical_restore, primary, space
+from slapos.recipe.erp5.mariadb import new_database, physical, physical_restore, space
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.live import FORMAT, LARGEST, LENGTH, STILL_HERE
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector
+from slapos.recipe.erp5.words import bracketed, size_text
 
 NAME = "live"
 """The end of a live copy's URL, below the token."""
@@ -51,7 +52,7 @@ def open_live(url: str, context: ssl.SSLContext | None) -> http.client.HTTPRespo
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
-    where = f"{primary.bracketed(host)}:{port}"  # the path is a secret
+    where = f"{bracketed(host)}:{port}"  # the path is a secret
     connection = (
         http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)
         if context
@@ -145,8 +146,8 @@ def _check_space(head: _Head, folder: Path, reserve: int) -> int:
     limit = free - reserve
     if limit < head.tables_size:
         raise BackupError(
-            f"{space.size_text(free)} are free in {folder}, the tables of {head.instance} take "
-            f"{space.size_text(head.tables_size)}, and a database takes {space.size_text(reserve)} besides: "
+            f"{size_text(free)} are free in {folder}, the tables of {head.instance} take "
+            f"{size_text(head.tables_size)}, and a database takes {size_text(reserve)} besides: "
             "free disk space"
         )
     return limit
@@ -179,8 +180,8 @@ class _Feed:
         """What a sender says of its tables' size is no promise."""
         if size > self.limit:
             raise BackupError(
-                f"the live copy of {self.head.instance} has more than the {space.size_text(self.limit)} that its "
-                f"database may take here, its sender spoke of {space.size_text(self.head.tables_size)}: free disk space"
+                f"the live copy of {self.head.instance} has more than the {size_text(self.limit)} that its "
+                f"database may take here, its sender spoke of {size_text(self.head.tables_size)}: free disk space"
             )
 
 
@@ -229,7 +230,7 @@ class _Frames:
         while rest:
             taken = self._some(rest)
             if not taken:
-                raise BackupError(f"the live copy ends after {space.size_text(self._size)}, before its end: try again")
+                raise BackupError(f"the live copy ends after {size_text(self._size)}, before its end: try again")
             self._size += taken
             rest = rest[taken:]
         return wanted
@@ -240,7 +241,7 @@ class _Frames:
         except TimeoutError as error:
             raise BackupError(f"the sender has said nothing for {TIMEOUT:g} s: is it still there?") from error
         except (OSError, http.client.HTTPException) as error:
-            received = space.size_text(self._size)
+            received = size_text(self._size)
             raise BackupError(
                 f"the connection broke after {received} of the live copy: {process.reason(error)}: try again"
             ) from error

@@ -14,6 +14,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import Entry
 from slapos.recipe.erp5.mariadb.progress import Meter
 from slapos.recipe.erp5.mariadb.store import Store
+from slapos.recipe.erp5.words import size_text
 
 BUSY = os.EX_TEMPFAIL
 
@@ -47,7 +48,7 @@ def make(where: Store, write: Callable[[tuple[Entry, ...]], Entry]) -> Entry:
     with _explained(where):
         entry = store.add(where, write(store.settle(where)))
     _expire(where, entry)
-    process.log(f"backup {entry.name} made: {space.size_text(entry.size)}, GTID {entry.gtid or 'empty'}")
+    process.log(f"backup {entry.name} made: {size_text(entry.size)}, GTID {entry.gtid or 'empty'}")
     return entry
 
 
@@ -61,10 +62,10 @@ def check_space(where: Store, needed: int) -> None:
     free = space.free(where.folder)
     if free < needed:
         raise BackupError(
-            f"{space.size_text(free)} are free in {where.folder}, the next backup takes about "
-            f"{space.size_text(needed)}: free disk space or lower {where.parameter}.retention-days"
+            f"{size_text(free)} are free in {where.folder}, the next backup takes about "
+            f"{size_text(needed)}: free disk space or lower {where.parameter}.retention-days"
         )
-    process.log(f"the backup takes about {space.size_text(needed)}, {space.size_text(free)} are free")
+    process.log(f"the backup takes about {size_text(needed)}, {size_text(free)} are free")
 
 
 def capture(

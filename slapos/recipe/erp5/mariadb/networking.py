@@ -8,9 +8,9 @@ import time
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, supervisor
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import sql_role, start
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 
 PATIENCE = 120.0

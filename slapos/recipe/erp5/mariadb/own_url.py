@@ -3,12 +3,13 @@
 
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.primary import Primary, bracketed
+from slapos.recipe.erp5.mariadb.primary import Primary
+from slapos.recipe.erp5.words import bracketed
 
 
 def host(config: Config) -> str:
     """The address that is published."""
-    return config.network.ipv6 or config.network.ipv4
+    return config.control_host
 
 
 def address(config: Config) -> str:

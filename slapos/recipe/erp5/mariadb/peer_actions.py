@@ -5,22 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.control import peer_proof, token
+from slapos.recipe.erp5.control import action, peer_proof, token
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import Error, Refused
-from slapos.recipe.erp5.mariadb import (
-    action,
-    demote,
-    fence,
-    follow,
-    hand_over,
-    own_url,
-    role_state,
-    sql,
-    sql_role,
-    status,
-)
+from slapos.recipe.erp5.mariadb import demote, fence, follow, hand_over, own_url, role_state, sql, sql_role, status
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.role_state import Fence, HandOver, RoleState
 from slapos.recipe.erp5.mariadb.sql_replication import server_facts

@@ -17,6 +17,7 @@ from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.manifest import FULL, Entry
 from slapos.recipe.erp5.mariadb.xbstream import Contents, Inspector, is_table
 from slapos.recipe.erp5.mariadb.xbstream_files import Files
+from slapos.recipe.erp5.words import size_text
 
 ADDED = ".incremental"
 """Behind the name of a data directory: where its incremental backups are unpacked; a killed run may leave it."""
@@ -85,8 +86,8 @@ def _check_space(chain: tuple[Link, ...], directory: Path, reserve: int) -> int:
     limit = free - reserve
     if limit < needed:
         raise BackupError(
-            f"{space.size_text(free)} are free in {directory.parent}, the backup unpacks to "
-            f"{space.size_text(needed)}, and a database takes {space.size_text(reserve)} besides: free disk space"
+            f"{size_text(free)} are free in {directory.parent}, the backup unpacks to "
+            f"{size_text(needed)}, and a database takes {size_text(reserve)} besides: free disk space"
         )
     return limit
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dry run of an action: what speaks against it, and what would be lost. Gathers, then decides; changes nothing."""
+"""What actions on a replica look at before they begin, and what speaks against them. Gathers, then decides."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.control import sampler
-from slapos.recipe.erp5.errors import BackupError, Refused
+from slapos.recipe.erp5.control.preflight import FORCE, INFO, REFUSE, WARN, Reason
+from slapos.recipe.erp5.errors import BackupError
 from slapos.recipe.erp5.mariadb import (
     gtid,
     manifest,
@@ -16,55 +16,14 @@ from slapos.recipe.erp5.mariadb import (
     replication_status,
     replication_verdict,
     role_state,
+    sampler,
     store,
-    verdict,
 )
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.gtid import Gtid
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus
 from slapos.recipe.erp5.mariadb.role_state import RoleState
-
-REFUSE, FORCE, WARN, INFO = "refuse", "force", "warn", "info"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """`level`: refuse (not even by force), force (only by force), warn, info."""
-
-    level: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """A verdict with its reasons; `lost_transactions` and `lost_seconds` are None where nobody can know."""
-
-    action: str
-    reasons: tuple[Reason, ...] = ()
-    lost_transactions: int | None = None
-    lost_seconds: float | None = None
-
-    @property
-    def refused(self) -> bool:
-        return any(reason.level == REFUSE for reason in self.reasons)
-
-    @property
-    def needs_force(self) -> bool:
-        return any(reason.level == FORCE for reason in self.reasons)
-
-    def sentences(self, *levels: str) -> tuple[str, ...]:
-        """What is said at these levels."""
-        return tuple(reason.sentence for reason in self.reasons if reason.level in levels)
-
-
-def require(preflight: Preflight, forced: bool) -> None:
-    """Raises Refused, with every reason that stands against the action."""
-    if preflight.refused:
-        raise Refused(f"{preflight.action} is refused: {'; '.join(preflight.sentences(REFUSE))}")
-    if preflight.needs_force and not forced:
-        reasons = "; ".join(preflight.sentences(FORCE))
-        raise Refused(f"{preflight.action} is refused: {reasons}; or force it (--force), and accept that")
-
+from slapos.recipe.erp5.words import duration
 
 # ---- gather
 
@@ -186,7 +145,7 @@ def applying_problems(snapshot: Snapshot, own: Own) -> Iterator[Reason]:
 def backup_remarks(snapshot: Snapshot) -> Iterator[Reason]:
     """How old the newest backup is."""
     if snapshot.backup:
-        age = verdict.duration(snapshot.now - times.parse(snapshot.backup))
+        age = duration(snapshot.now - times.parse(snapshot.backup))
         yield Reason(INFO, f"the newest backup here was begun at {snapshot.backup}, {age} ago")
     else:
         yield Reason(WARN, "there is no backup here, expected one: bin/mariadb-dump-script makes one")

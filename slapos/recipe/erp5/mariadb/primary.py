@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.words import bracketed
 
 PARAMETER = "replication.primary-url"
 SHAPE = "mysql://user:password@host:port with an IPv4 address, or an IPv6 address in brackets"
@@ -43,11 +44,6 @@ class Primary:
     @property
     def is_ipv6(self) -> bool:
         return ":" in self.host
-
-
-def bracketed(host: str) -> str:
-    """An address as URLs have it: IPv6 in brackets."""
-    return f"[{host}]" if ":" in host else host
 
 
 def parse(url: str) -> Primary:

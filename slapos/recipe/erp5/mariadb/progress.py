@@ -13,7 +13,7 @@ from pathlib import Path
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb import space
+from slapos.recipe.erp5.words import size_text
 
 LOG_PERIOD = 10.0
 """Seconds between two lines of progress in the log."""
@@ -42,7 +42,7 @@ class Meter:
         self.rate = self._measure()
         if self.now - self._logged >= LOG_PERIOD:
             self._logged = self.now
-            packed = "" if compressed is None else f", compressed to {space.size_text(compressed)}"
+            packed = "" if compressed is None else f", compressed to {size_text(compressed)}"
             process.log(f"{self.verb} {text(self.done, self.total, self.rate)}{packed}")
 
     def _measure(self) -> float:
@@ -57,8 +57,8 @@ class Meter:
 
 def text(done: int, total: int, rate: float) -> str:
     """Such as `1.4 GiB of 2.8 GiB, 50 %, 100.0 MiB/s`."""
-    share = f" of {space.size_text(total)}, {100 * done // total} %" if total else ""
-    return f"{space.size_text(done)}{share}, {space.size_text(rate)}/s"
+    share = f" of {size_text(total)}, {100 * done // total} %" if total else ""
+    return f"{size_text(done)}{share}, {size_text(rate)}/s"
 
 
 # ---- the state of a new replica

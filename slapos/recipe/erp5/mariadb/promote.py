@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import Busy, Error, ServerError
 from slapos.recipe.erp5.mariadb import (
     drain,
@@ -26,7 +27,6 @@ from slapos.recipe.erp5.mariadb import (
     sql_replication,
     sql_role,
 )
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.role_state import Change, PendingFence, Promotion
 from slapos.recipe.erp5.mariadb.status import is_replica

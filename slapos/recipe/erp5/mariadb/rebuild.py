@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slapos.recipe.erp5 import process, supervisor, times
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import Busy, Refused, ServerError
 from slapos.recipe.erp5.mariadb import bootstrap, create, demote, private_server, replica, role_state, swap
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.bootstrap_outside import Real
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary

@@ -10,6 +10,8 @@ from typing import Any
 from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.control.action import Act
+from slapos.recipe.erp5.control.preflight import INFO, REFUSE, WARN, Preflight, Reason
 from slapos.recipe.erp5.errors import Error, Refused
 from slapos.recipe.erp5.mariadb import (
     demote,
@@ -23,10 +25,8 @@ from slapos.recipe.erp5.mariadb import (
     sql,
 )
 from slapos.recipe.erp5.mariadb import primary as urls
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.demote import Comparison
-from slapos.recipe.erp5.mariadb.preflight import INFO, REFUSE, WARN, Preflight, Reason
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.role_state import Fence, RoleState
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from pymysql.connections import Connection
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import Error, ServerError
 from slapos.recipe.erp5.mariadb import (
     bootstrap_note,
@@ -133,7 +134,7 @@ def gather(
         semi_sync=config.semi_sync,
         asked=_wanted(config),
         role=role_state.load(config),
-        acting=status.is_locked(config.path("var", "run", "action.lock")),
+        acting=process.is_locked(config.path("var", "run", "action.lock")),
     )
 
 

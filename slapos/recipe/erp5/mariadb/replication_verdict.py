@@ -8,10 +8,10 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import decide, gtid, role_verdict, semi_sync, verdict
 from slapos.recipe.erp5.mariadb.replication_status import Own, ReplicationStatus, Upstream, known_lag
 from slapos.recipe.erp5.mariadb.role_verdict import ANEW, CREATION
-from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_replication import Source, Thread
-from slapos.recipe.erp5.mariadb.verdict import Verdict, duration, judge
 from slapos.recipe.erp5.tls.files import CLIENT_SUBJECT
+from slapos.recipe.erp5.verdict import Verdict, judge
+from slapos.recipe.erp5.words import duration, size_text
 
 # Preparing: it is connected, and about to ask for the first transaction.
 RUNNING = ("Yes", "Preparing")

@@ -23,6 +23,7 @@ from slapos.recipe.erp5.mariadb import (
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.dump_file import Facts
 from slapos.recipe.erp5.mariadb.dump_load import Dump
+from slapos.recipe.erp5.words import size_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +88,7 @@ def check_file(config: Config, source: IO[bytes], path: Path) -> Dump:
         dump = dump_load.examine(config, source, path, free - new_database.reserve(config))
     theirs = dump.facts.server_version
     new_database.check_version(config, str(path), theirs)
-    process.log(f"it is {space.size_text(dump.size)} of SQL from MariaDB {theirs}, {space.size_text(free)} are free")
+    process.log(f"it is {size_text(dump.size)} of SQL from MariaDB {theirs}, {size_text(free)} are free")
     return dump
 
 

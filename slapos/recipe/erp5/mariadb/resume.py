@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.mariadb import fence, preflight, role_state, sql
-from slapos.recipe.erp5.mariadb.action import Act
+from slapos.recipe.erp5.control.action import Act
+from slapos.recipe.erp5.control.preflight import FORCE, INFO, REFUSE, Preflight, Reason, require
+from slapos.recipe.erp5.mariadb import fence, role_state, sql
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import FORCE, INFO, REFUSE, Preflight, Reason
 from slapos.recipe.erp5.mariadb.role_state import RoleState
 
 SETTLING = timedelta(seconds=60)
@@ -17,7 +17,7 @@ SETTLING = timedelta(seconds=60)
 
 def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     """The action resume. Raises Refused, Error."""
-    preflight.require(check(config, options), bool(options.get("force")))
+    require(check(config, options), bool(options.get("force")))
     return fence.resume(config, act)
 
 

@@ -1,18 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What role changes leave behind for restarts, reprocessing and the next call: `srv/role/state.json`, durable."""
 
-import contextlib
-import dataclasses
-import fcntl
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.mariadb import primary
 from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.state_file import StateFile
 
 
 @dataclass(frozen=True)
@@ -108,50 +101,21 @@ class RoleState:
     authority_dropped: bool = False
 
 
-def folder(config: Config) -> Path:
-    """`srv/role`, made when it is missing."""
-    path = config.path("srv", "role")
-    if not path.is_dir():
-        path.mkdir(mode=0o700, exist_ok=True)
-        process.sync_directory(path.parent)
-    return path
-
-
-def _path(config: Config) -> Path:
-    return config.path("srv", "role", "state.json")
+def _file(config: Config) -> StateFile[RoleState]:
+    return StateFile(config.path("srv", "role", "state.json"), RoleState)
 
 
 def load(config: Config) -> RoleState:
     """The state; the empty one when nothing ever changed. Raises ConfigurationError when it cannot be read."""
-    path = _path(config)
-    return shapes.load(path, RoleState) if path.exists() else RoleState()
-
-
-def save(config: Config, state: RoleState) -> None:
-    """Replace it, whole or not at all, power cuts included. Raises OSError."""
-    folder(config)
-    shapes.save(_path(config), state)
+    return _file(config).load()
 
 
 def change(config: Config, **fields: object) -> RoleState:
-    """Replace some fields of what there is now; returns the new state. Raises ConfigurationError, OSError."""
-    with _locked(config):
-        before = load(config)
-        after = dataclasses.replace(before, **fields)  # type: ignore[arg-type]
-        if after != before:
-            save(config, after)
-    return after
+    """Replace some fields of what there is now; returns the new state. Raises ConfigurationError, OSError.
 
-
-@contextlib.contextmanager
-def _locked(config: Config) -> Iterator[None]:
-    """One change at a time: several threads of mariadb-control and an action may make one each; waits for its turn."""
-    descriptor = os.open(folder(config) / "state.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    Several threads of mariadb-control and an action may do so at the same time.
+    """
+    return _file(config).change(**fields)
 
 
 def control_url(config: Config, state: RoleState, given: str = "") -> str:

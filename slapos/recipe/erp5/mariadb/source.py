@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import BackupError, ConfigurationError, Unreachable
-from slapos.recipe.erp5.mariadb import manifest, primary
+from slapos.recipe.erp5.mariadb import manifest
 from slapos.recipe.erp5.mariadb.manifest import Entry
+from slapos.recipe.erp5.words import bracketed
 
 PARAMETER = "replication.bootstrap-url"
 
@@ -68,7 +69,7 @@ class Source:
     @property
     def where(self) -> str:
         """For messages, such as https://[::1]:22000."""
-        return f"{self.scheme}://{primary.bracketed(self.host)}:{self.port}"
+        return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
 
 class Missing(BackupError):

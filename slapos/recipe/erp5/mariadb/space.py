@@ -38,15 +38,6 @@ def device(folder: Path) -> int:
     return folder.stat().st_dev
 
 
-def size_text(size: float) -> str:
-    """Bytes for people, such as 1.4 GiB."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
 def _list(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())

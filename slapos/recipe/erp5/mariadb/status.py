@@ -12,17 +12,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from slapos.recipe.erp5 import supervisor, times
+from slapos.recipe.erp5 import process, supervisor, times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import chain, decide, manifest, progress, space, sql, sql_identity, store
 from slapos.recipe.erp5.mariadb.bootstrap_note import MASTER_INFO
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.decide import SILENT
-from slapos.recipe.erp5.mariadb.primary import bracketed
 from slapos.recipe.erp5.mariadb.store import Store
 from slapos.recipe.erp5.tls.context import anonymous_context
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.words import bracketed
 
 CLOCK = timedelta(minutes=5)
 """How far ahead a moment may lie without being taken for one of a wrong clock."""
@@ -96,7 +96,7 @@ def server(config: Config) -> ServerStatus:
         replication_user=config.replication_user,
         exists=config.data_directory.is_dir(),
         creating=config.path("srv", "mariadb.new").is_dir() and not config.data_directory.is_dir(),
-        at_work=is_locked(config.path("srv", "mariadb.lock")),
+        at_work=process.is_locked(config.path("srv", "mariadb.lock")),
         step=last_line(Path(config.partition), "step: "),
         error=last_line(Path(config.partition), "error: "),
         network=tuple(answer.result() for answer in network),
@@ -179,17 +179,6 @@ def last_line(partition: Path, mark: str) -> str:
         if found:
             return found[-1]
     return ""
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds a flock on `path`; looking does not take it, not even for a moment."""
-    try:
-        inode = path.stat().st_ino
-    except FileNotFoundError:
-        return False
-    # proc_locks(5): number, FLOCK, ADVISORY, WRITE, pid, major:minor:inode, start, end; waiting ones have "->".
-    held = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line)
-    return any(words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) == inode for words in held)
 
 
 # ---- backups

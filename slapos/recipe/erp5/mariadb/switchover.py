@@ -16,7 +16,9 @@ from pymysql.connections import Connection
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import peer_proof
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.control.peer_client import Peer, PeerRefused
+from slapos.recipe.erp5.control.preflight import INFO, REFUSE, WARN, Preflight, Reason, require
 from slapos.recipe.erp5.errors import ConfigurationError, Error, Refused
 from slapos.recipe.erp5.mariadb import (
     gtid,
@@ -30,9 +32,8 @@ from slapos.recipe.erp5.mariadb import (
     sql_role,
     status,
 )
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import INFO, REFUSE, WARN, Preflight, Reason, Snapshot
+from slapos.recipe.erp5.mariadb.preflight import Snapshot
 from slapos.recipe.erp5.mariadb.role_state import Promotion
 
 PREPARING, HANDING_OVER, WAITING, COMPLETING, CANCELLING = 60.0, 15.0, 10.0, 60.0, 20.0
@@ -144,7 +145,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
         return done
     snapshot = preflight.gather(config, times.now(), options.get("control-url", ""))
     primary = ask(snapshot.control_url)
-    preflight.require(decide(snapshot, primary, own_url.primary(config)), forced=False)
+    require(decide(snapshot, primary, own_url.primary(config)), forced=False)
     assert snapshot.status.own
     address = snapshot.status.own.sources[0].address
     with Peer(snapshot.control_url) as peer, sql.connect(config.defaults_file, config.socket) as connection:

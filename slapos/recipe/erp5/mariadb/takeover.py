@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.control.peer_client import Peer, PeerRefused, PeerUnreachable
+from slapos.recipe.erp5.control.preflight import FORCE, INFO, WARN, Preflight, Reason, require
 from slapos.recipe.erp5.errors import Error, ServerError
 from slapos.recipe.erp5.mariadb import drain, gtid, own_url, preflight, promote, sql
-from slapos.recipe.erp5.mariadb.action import Act
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.preflight import FORCE, INFO, WARN, Preflight, Reason, Snapshot
+from slapos.recipe.erp5.mariadb.preflight import Snapshot
 from slapos.recipe.erp5.mariadb.replication_status import Own
 from slapos.recipe.erp5.mariadb.role_state import PendingFence
 from slapos.recipe.erp5.mariadb.status import is_replica
@@ -30,7 +31,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
     forced = bool(options.get("force"))
     snapshot = preflight.gather(config, times.now(), options.get("control-url", ""))
     verdict = decide(snapshot)
-    preflight.require(verdict, forced)
+    require(verdict, forced)
     own = snapshot.status.own
     assert own
     act.details |= {"lost-transactions": verdict.lost_transactions, "forced": forced and verdict.needs_force}

@@ -2,7 +2,6 @@
 """Says whether a gathered status is good: pure functions, whose sentences tell what is, what should be, what to do."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import supervisor_verdict, times
@@ -10,10 +9,11 @@ from slapos.recipe.erp5.control import schedule, state
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import progress
 from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR
-from slapos.recipe.erp5.mariadb.space import size_text
 from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
 from slapos.recipe.erp5.supervisor import RUNNING, Supervised
+from slapos.recipe.erp5.verdict import Verdict, judge
+from slapos.recipe.erp5.words import duration, size_text
 
 HEARTBEAT = timedelta(minutes=5)
 """The scheduler writes its heartbeat every 30 s (control/state.py); a loaded machine may be late."""
@@ -24,20 +24,6 @@ BINARY_LOG_FLOOR = 1 << 30
 SHORTEST = timedelta(days=1)
 """Growth over less time than this is not taken for the rate of days to come."""
 PROCESS = "process the instance (slapos node instance)"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`sentences` are the problems, or when it is good the one that says how things stand."""
-
-    good: bool
-    sentences: tuple[str, ...]
-
-
-def judge(problems: Iterator[str], otherwise: str) -> Verdict:
-    """Bad with all problems, or good with the sentence `otherwise`."""
-    found = tuple(problems)
-    return Verdict(not found, found or (otherwise,))
 
 
 # ---- the server
@@ -384,12 +370,3 @@ def _need(status: DiskStatus, backup: NextBackup) -> str:
     newest = backup.newest
     basis = f"the tables have {size_text(status.tables)}" if newest is None else f"the newest has {size_text(newest)}"
     return f"{size_text(backup.needs)} for the next {backup.kind} ({basis})"
-
-
-def duration(time: timedelta) -> str:
-    """For people, in the largest unit of which there are two, such as 47 h."""
-    seconds = int(time.total_seconds())
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"

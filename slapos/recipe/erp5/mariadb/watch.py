@@ -8,36 +8,22 @@
 - A fence that was noted, and not put up before its program was killed, is put up (enforce_fence).
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.control import peer_proof
+from slapos.recipe.erp5.control import action, journal, peer_proof
+from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.control.peer_client import Peer
+from slapos.recipe.erp5.control.service import Attempt
 from slapos.recipe.erp5.errors import ServerError
-from slapos.recipe.erp5.mariadb import (
-    action,
-    fence,
-    hand_over,
-    journal,
-    own_url,
-    peer_actions,
-    promote,
-    role_state,
-    sql,
-    status,
-)
+from slapos.recipe.erp5.mariadb import fence, hand_over, own_url, peer_actions, promote, role_state, sql, status
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.mariadb.journal import Entry
 
 BY = "mariadb-control"
 SILENCE = timedelta(seconds=15)
 """How long an old primary waits to be told how a hand-over ended, before it asks."""
 TIMEOUT = 10.0
 FENCE_OLD_PRIMARY = "fence-old-primary"
-
-Attempt = Callable[[str, Callable[[], None]], None]
-"""Does the step of that name, or leaves it for later. Raises nothing, so that each step has its turn."""
 
 
 def look(config: Config, now: datetime, attempt: Attempt) -> None:

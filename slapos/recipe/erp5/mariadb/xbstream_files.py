@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from slapos.recipe.erp5.errors import BackupError
-from slapos.recipe.erp5.mariadb import space
 from slapos.recipe.erp5.mariadb.xbstream import Listener
+from slapos.recipe.erp5.words import size_text
 
 AT_ONCE = 64
 """Descriptors at most: mariadb-backup has a file or two under way, a damaged stream may have any number."""
@@ -109,7 +109,7 @@ class Files(Listener):
         """Holes count: a chunk of a few bytes may speak of any size."""
         if size > self.limit:
             raise BackupError(
-                f"the stream unpacks to more than the {space.size_text(self.limit)} that its database may take here:"
+                f"the stream unpacks to more than the {size_text(self.limit)} that its database may take here:"
                 " free disk space"
             )
 

@@ -5,10 +5,11 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import status, verdict
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.promise.base import Promise
+from slapos.recipe.erp5.verdict import Verdict
 
 
 class RunPromise(Promise):
     """See the module's sentence; the option is Promise's."""
 
-    def judge(self, config: Config) -> verdict.Verdict:
+    def judge(self, config: Config) -> Verdict:
         return verdict.disk(status.disk(config), times.now())

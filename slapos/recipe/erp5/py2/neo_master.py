@@ -7,15 +7,23 @@ For the Python 2.7 that NEO is installed in; it needs nothing but that. FILE exi
 until its first copy of the upstream is complete, and is made for this master alone: "{}" at first, {"goal": "0x..."}
 once it is known which transaction of the upstream is the last one to copy. Without FILE, nothing becomes a backup.
 
+While a file `closed` lies beside FILE, a RUNNING cluster has no clients but its backups: it is to be a backup itself,
+or its place is being taken. The file holds the moment until which it counts, in seconds since 1970, or nothing.
+
 NEO releases whose neomaster has an option --backup do the first part themselves.
 """
 
 import json
 import os
 import sys
+import time
 
 ZERO = 0
 BACKUP_STATES = ("STARTING_BACKUP", "BACKINGUP")
+BACKUP = "backup"
+"""What a backup's master tells of itself to its upstream's, which takes it for any client else."""
+CLOSED_LOOK = 0.1
+"""Seconds between two looks for the file `closed`."""
 
 
 class NewFlag(object):
@@ -86,6 +94,32 @@ class NewFlag(object):
             os.close(folder)
 
 
+class Closed(object):
+    """The file that keeps clients out."""
+
+    def __init__(self, path):
+        self.path = path
+        self._looked = 0.0
+
+    def holds(self):
+        try:
+            with open(self.path) as opened:
+                until = opened.read().strip()
+            return not until or time.time() < float(until)
+        except (IOError, OSError):
+            return False
+        except ValueError:
+            return True
+
+    def is_due(self):
+        """Whether a look is worth its time."""
+        now = time.time()
+        if 0 <= now - self._looked < CLOSED_LOOK:
+            return False
+        self._looked = now
+        return True
+
+
 def refusal(asked, state, has_upstream, flag, backup_tid):
     """Why the cluster may not be put into the state `asked` (a sentence), or None; `state` is what it is in.
 
@@ -111,14 +145,18 @@ def run(flag, arguments):
     """Be a master until told to end. Raises SystemExit."""
     from neo.lib import logging
     from neo.master import app as application
-    from neo.master.handlers import master
+    from neo.master import backup_app
+    from neo.master.handlers import identification, master
 
     if "backup" in application.Application.option_parser.getOptionDict():
         sys.exit("neo_master.py: this neomaster has an option --backup: run it as it is")
     mend_cells()
     application.BackupApplication = backup_application()
+    backup_app.BootstrapManager = bootstrap_manager()
     master.PrimaryHandler.invalidateObjects = hear_from_primary
-    Application = make_application(flag)
+    closed = Closed(os.path.join(os.path.dirname(os.path.abspath(flag.path)), "closed"))
+    identification.IdentificationHandler = identification_handler(closed)
+    Application = make_application(flag, closed)
     config = Application.option_parser.parse(arguments)
     if flag.exists() and not config.get("upstream_cluster"):
         sys.exit(
@@ -137,7 +175,35 @@ def mend_cells():
     Cell.backup_tid = ZERO_TID
 
 
-def make_application(flag):
+def identification_handler(closed):
+    from neo.lib.protocol import ClusterStates, NodeTypes, NotReadyError
+    from neo.master.handlers.identification import IdentificationHandler as Original
+
+    class IdentificationHandler(Original):
+        """Of the primary master, for who connects."""
+
+        def requestIdentification(self, conn, node_type, *arguments):
+            running = self.app.cluster_state == ClusterStates.RUNNING
+            if node_type == NodeTypes.CLIENT and running and BACKUP not in arguments[4] and closed.holds():
+                raise NotReadyError
+            Original.requestIdentification(self, conn, node_type, *arguments)
+
+    return IdentificationHandler
+
+
+def bootstrap_manager():
+    from neo.lib.bootstrap import BootstrapManager as Original
+
+    class BootstrapManager(Original):
+        """Finds the upstream's primary master."""
+
+        def __init__(self, app, node_type):
+            Original.__init__(self, app, node_type, devpath=(BACKUP,))
+
+    return BootstrapManager
+
+
+def make_application(flag, closed):
     """NEO's master application with what is described above."""
     from neo.lib import logging
     from neo.lib.protocol import ZERO_TID, ClusterStates, Packets
@@ -151,6 +217,16 @@ def make_application(flag):
             super(Application, self).__init__(config)
             self.administration_handler = administration_handler()(self)
             self.secondary_handler = secondary_handler()(self)
+            self._poll, self.em.poll = self.em.poll, self.poll
+
+        def poll(self, *arguments):
+            """In place of the event manager's, which all of NEO's loops call all along."""
+            self._poll(*arguments)
+            if self.cluster_state == ClusterStates.RUNNING and closed.is_due() and closed.holds():
+                for node in self.nm.getClientList(only_identified=True):
+                    if BACKUP not in node.devpath:
+                        logging.warning("%r is sent away, as %s says", node, closed.path)
+                        node.getConnection().close()
 
         def provideService(self):
             """Called after verification, before anybody may write, when the storages do not know of a backup mode."""

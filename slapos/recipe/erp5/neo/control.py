@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Program neo-control: the one Python process of a cluster's partition, which looks at it and answers on a socket."""
+
+import sys
+
+from slapos.recipe.erp5.control import main as control
+from slapos.recipe.erp5.neo.service import SERVICE
+
+
+def main() -> int:
+    """Runs until SIGTERM."""
+    return control.main(SERVICE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
