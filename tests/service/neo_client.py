@@ -79,13 +79,25 @@ def attack(storage, options):
             time.sleep(0.001)
 
 
-def store(storage, number):
+def load(storage, options):
+    """Commits as fast as the cluster lets it, objects from the number `first` on; prints [time, tid] of each."""
+    number, content = options["first"], os.urandom(500).encode("hex")
+    while True:
+        number += 1
+        try:
+            tid = store(storage, number, content)
+            say([time.time(), u64(tid)])
+        except Exception:
+            time.sleep(0.001)
+
+
+def store(storage, number, content=b"hostile"):
     writing = TransactionMetaData()
     try:
         storage.tpc_begin(writing)
-        storage.store(p64((1 << 40) + number), p64(0), b"hostile", "", writing)
+        storage.store(p64((1 << 40) + number), p64(0), content, "", writing)
         storage.tpc_vote(writing)
-        storage.tpc_finish(writing)
+        return storage.tpc_finish(writing)
     except Exception:
         storage.tpc_abort(writing)
         raise

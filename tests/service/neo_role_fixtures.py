@@ -256,9 +256,12 @@ class Site(Partition):
 
     # ---- what it is asked
 
+    def asker(self) -> Asker:
+        python = Path(self.config.software.program("python"))
+        return Asker(python, SCRIPTS / "neo_ask.py", self.name, self.config.admins)
+
     def status(self) -> Status:
-        python, script = Path(self.config.software.program("python")), SCRIPTS / "neo_ask.py"
-        with Asker(python, script, self.name, self.config.admins) as asker:
+        with self.asker() as asker:
             return asker.status()
 
     def wait(self, *states: str) -> Status:
@@ -269,8 +272,7 @@ class Site(Partition):
             found[:] = [asker.status()]
             return found[0].cluster_state in states
 
-        python, script = Path(self.config.software.program("python")), SCRIPTS / "neo_ask.py"
-        with Asker(python, script, self.name, self.config.admins) as asker:
+        with self.asker() as asker:
             try:
                 wait_for(reached, f"{self.name} to be {' or '.join(states)}")
             except AssertionError as error:
