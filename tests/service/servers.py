@@ -41,7 +41,7 @@ from tests.render.partition import complete
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
 """Seconds that anything may take before a test gives up on it; nothing here measures time."""
-PORTS = range(18000, 19900)
+PORTS = range(10000, 17000)
 """Outside the ephemeral range (32768-60999), from which any client could take one, and the demo's own (20000-23999)."""
 SMALL = {"innodb-buffer-pool-size": 32 << 20, "innodb-log-file-size": 16 << 20}
 NASTY_PASSWORD = """ it's "100%" $HOME `id` \\ \\' #;-- é 日本 %s """
@@ -77,7 +77,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise AssertionError(f"no free port in {PORTS}")
 
 
-_given: collections.deque[int] = collections.deque(maxlen=60)
+_given: collections.deque[int] = collections.deque(maxlen=300)
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -91,6 +91,12 @@ def listens(path: Path) -> bool:
     """Whether somebody takes connections on a Unix socket, which is there a moment before that."""
     with socket.socket(socket.AF_UNIX) as connection:
         return connection.connect_ex(str(path)) == 0
+
+
+def is_up(nginx: subprocess.Popen) -> bool:
+    """Whether nginx has its workers: until then its pid file may be empty, and a SIGTERM is lost now and then."""
+    assert nginx.poll() is None, f"nginx ended with {nginx.returncode}"
+    return bool(Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text())
 
 
 def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
