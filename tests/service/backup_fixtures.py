@@ -21,9 +21,8 @@ import pytest
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import create
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
-from tests.service import servers
+from tests.service import prepared, servers
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(os.environ["ERP5_RELEASE"], "parts")
@@ -81,7 +80,7 @@ class Partition:
             free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(4)
         )
         self.json = folder / "etc" / "mariadb.json"
-        files.ensure(folder / "srv" / "tls", self.address.values())
+        prepared.placeholders(folder / "srv" / "tls", self.address.values())
         self.processes: list[subprocess.Popen] = []
         self.write_configuration()
 

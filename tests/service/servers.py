@@ -35,8 +35,8 @@ from slapos.recipe.erp5.mariadb.config import (
     SemiSync,
     Software,
 )
-from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
+from tests.service import prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
@@ -55,6 +55,11 @@ def release() -> Path:
 
 def part(name: str) -> str:
     return str(release() / "parts" / name)
+
+
+def time_zones() -> Path:
+    """All those of the release."""
+    return release() / "parts" / "tzdata" / "usr" / "share" / "zoneinfo"
 
 
 def share(ports: range) -> range:
@@ -122,7 +127,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
             logrotate=part("logrotate"),
             percona_toolkit=part("percona-toolkit"),
             zstd=part("zstd"),
-            zoneinfo=part("tzdata") + "/usr/share/zoneinfo",
+            zoneinfo=prepared.few_time_zones(partition / "etc" / "zoneinfo", time_zones()),
         ),
         network=Network(
             ipv4="127.0.0.1",
@@ -153,10 +158,16 @@ def make_config(partition: Path, **changes: Any) -> Config:
     return config
 
 
+def use_all_time_zones(config: Config) -> None:
+    """Let the partition load the release's time zones, which takes long enough to be interrupted."""
+    zoneinfo = str(time_zones())
+    write_json(dataclasses.replace(config, software=dataclasses.replace(config.software, zoneinfo=zoneinfo)))
+
+
 def write_config(config: Config) -> None:
     """(Re)write all files of the partition, as processing it does."""
     write_json(config)
-    files.ensure(config.tls, (config.network.ipv4, config.network.ipv6))
+    prepared.placeholders(config.tls, (config.network.ipv4, config.network.ipv6))
     cnf = render("stack/erp5/mariadb/mariadb.cnf.in", **cnf_context(config))
     config.defaults_file.write_text(cnf)
     programs = {"create": "create", "on-start": "start", "provision": "provision"}
