@@ -62,8 +62,9 @@ fi
 if wants render; then run_speed render tests/render "$@"; fi
 if wants service; then
     step "Software release, from a path" "$directory/log/release.log" build_release
-    # In two processes, a file in one of them: most of the time one server or another is awaited.
-    run_speed service tests/service --numprocesses 2 --dist loadfile "$@"
+    # In four processes, a file in one of them, in the order of conftest.py: most of the time one server or another is
+    # awaited.
+    run_speed service tests/service --numprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 fi
 if wants cluster; then
     scenarios=tests/cluster

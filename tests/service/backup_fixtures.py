@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A partition laid out as in production, from the real templates, with real servers; for tests of backups and jobs."""
 
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -19,9 +21,8 @@ import pytest
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import create
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
-from tests.service import servers
+from tests.service import prepared, servers
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(os.environ["ERP5_RELEASE"], "parts")
@@ -39,12 +40,13 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = DEAD
     return value
 
 
-_ports = iter(servers.share(range(24000, 32000))[os.getpid() % 2000 // 2 * 2 :: 2])  # an authority has the next one too
+_share = servers.share(range(24000, 32000))[::2]  # an authority has the next one too
+_ports = itertools.cycle(random.sample(_share, len(_share)))
 
 
 def free_port(*addresses: str) -> int:
-    """A port below the ephemeral ones that is free on all `addresses` now, and was not given before."""
-    for port in _ports:
+    """A port below the ephemeral ones that is free on all `addresses` now, and was not given out lately."""
+    for port in itertools.islice(_ports, len(_share)):
         try:
             for address in addresses:
                 with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
@@ -78,7 +80,7 @@ class Partition:
             free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(4)
         )
         self.json = folder / "etc" / "mariadb.json"
-        files.ensure(folder / "srv" / "tls", "mariadb", self.address.values())
+        prepared.placeholders(folder / "srv" / "tls", "mariadb", self.address.values())
         self.processes: list[subprocess.Popen] = []
         self.write_configuration()
 
@@ -178,7 +180,7 @@ class Partition:
         command = (nginx, "-e", log, "-p", self.directory["nginx"], "-c", self.folder / "etc/nginx.conf")
         environment = {"PATH": os.environ["PATH"], "OPENSSL_CONF": "/dev/null"}
         child = self.spawn(*command, stderr=subprocess.DEVNULL, env=environment)
-        wait_until(self.config.nginx_pid.exists, "nginx's pid file")
+        wait_until(lambda: servers.is_up(child), "nginx")
         return child
 
     def stop(self) -> None:

@@ -42,10 +42,11 @@ class Front:
         if not config.control_token.exists():
             config.control_token.write_text(TOKEN)
         errors = config.path("var", "log", "nginx-error.log")
-        self.spawn(nginx, "-e", errors, "-p", config.partition, "-c", config.path("etc", "nginx.conf"))
+        nginx_process = self.spawn(nginx, "-e", errors, "-p", config.partition, "-c", config.path("etc", "nginx.conf"))
         self.start_control()
         wait_for(
-            lambda: config.nginx_pid.exists() and servers.listens(config.control_socket), "nginx and mariadb-control"
+            lambda: servers.is_up(nginx_process) and servers.listens(config.control_socket),
+            "nginx and mariadb-control",
         )
 
     def start_control(self) -> subprocess.Popen:

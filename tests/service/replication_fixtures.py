@@ -7,6 +7,7 @@ import json
 import random
 import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,3 +180,49 @@ def running_pair(**changes: Any) -> Iterator[Pair]:
             yield pair
         finally:
             servers.stop_for_good(second)
+
+
+class KeptPair:
+    """A pair that is caught up and stopped, and a copy of both partitions: each test begins with these."""
+
+    def __init__(self, pair: Pair, copies: Path) -> None:
+        self.pair, self.copies = pair, copies
+        for service in (pair.replica, pair.primary):
+            service.end()
+            folder = Path(service.config.partition)
+            shutil.copytree(folder, copies / folder.name, ignore=_no_pipes, symlinks=True)
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[Pair]:
+        """Both as they were, running and caught up; killed at the end."""
+        pair = Pair(*(Service(service.config, service.script) for service in (self.pair.primary, self.pair.replica)))
+        try:
+            for service in (pair.primary, pair.replica):
+                folder = Path(service.config.partition)
+                shutil.rmtree(folder)
+                shutil.copytree(self.copies / folder.name, folder, symlinks=True)
+                service.run()
+            # There is nothing to catch up with, so that alone would be true before the replica has connected.
+            wait_for(lambda: pair.source().io.running == "Yes", "the replica to be connected")
+            pair.wait()
+            yield pair
+        finally:
+            for service in (pair.primary, pair.replica):
+                with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+                    service.kill()
+
+
+def _no_pipes(folder: str, names: list[str]) -> list[str]:
+    """What is no file: sockets and pipes, which nobody can copy."""
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if not (path.is_dir() or path.is_file() or path.is_symlink())]
+
+
+@contextlib.contextmanager
+def kept_pair(*statements: str) -> Iterator[KeptPair]:
+    """A pair to begin with again and again, on whose primary some statements were executed."""
+    with running_pair() as pair, tempfile.TemporaryDirectory(prefix="e5-", dir="/tmp") as copies:
+        for statement in statements:
+            servers.query(pair.primary.config, statement)
+        pair.wait()
+        yield KeptPair(pair, Path(copies))

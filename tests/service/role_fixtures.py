@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -103,7 +104,7 @@ class Instance:
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ["PATH"], "OPENSSL_CONF": "/dev/null"},
         )
-        wait_for(self.config.nginx_pid.exists, "nginx's pid file")
+        wait_for(functools.partial(servers.is_up, self.nginx), "nginx")
 
     def start_control(self, place: str = "", victim: str = "") -> None:
         """mariadb-control; with `place` it, or `victim`, is killed there (fault.py)."""

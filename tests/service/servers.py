@@ -35,13 +35,13 @@ from slapos.recipe.erp5.mariadb.config import (
     SemiSync,
     Software,
 )
-from slapos.recipe.erp5.tls import files
 from tests.render.partition import complete
+from tests.service import prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
 """Seconds that anything may take before a test gives up on it; nothing here measures time."""
-PORTS = range(18000, 19900)
+PORTS = range(10000, 17000)
 """Outside the ephemeral range (32768-60999), from which any client could take one, and the demo's own (20000-23999)."""
 SMALL = {"innodb-buffer-pool-size": 32 << 20, "innodb-log-file-size": 16 << 20}
 NASTY_PASSWORD = """ it's "100%" $HOME `id` \\ \\' #;-- é 日本 %s """
@@ -55,6 +55,11 @@ def release() -> Path:
 
 def part(name: str) -> str:
     return str(release() / "parts" / name)
+
+
+def time_zones() -> Path:
+    """All those of the release."""
+    return release() / "parts" / "tzdata" / "usr" / "share" / "zoneinfo"
 
 
 def share(ports: range) -> range:
@@ -77,7 +82,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise AssertionError(f"no free port in {PORTS}")
 
 
-_given: collections.deque[int] = collections.deque(maxlen=60)
+_given: collections.deque[int] = collections.deque(maxlen=300)
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -91,6 +96,12 @@ def listens(path: Path) -> bool:
     """Whether somebody takes connections on a Unix socket, which is there a moment before that."""
     with socket.socket(socket.AF_UNIX) as connection:
         return connection.connect_ex(str(path)) == 0
+
+
+def is_up(nginx: subprocess.Popen) -> bool:
+    """Whether nginx has its workers: until then its pid file may be empty, and a SIGTERM is lost now and then."""
+    assert nginx.poll() is None, f"nginx ended with {nginx.returncode}"
+    return bool(Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text())
 
 
 def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
@@ -116,7 +127,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
             logrotate=part("logrotate"),
             percona_toolkit=part("percona-toolkit"),
             zstd=part("zstd"),
-            zoneinfo=part("tzdata") + "/usr/share/zoneinfo",
+            zoneinfo=prepared.few_time_zones(partition / "etc" / "zoneinfo", time_zones()),
         ),
         network=Network(
             ipv4="127.0.0.1",
@@ -147,10 +158,16 @@ def make_config(partition: Path, **changes: Any) -> Config:
     return config
 
 
+def use_all_time_zones(config: Config) -> None:
+    """Let the partition load the release's time zones, which takes long enough to be interrupted."""
+    zoneinfo = str(time_zones())
+    write_json(dataclasses.replace(config, software=dataclasses.replace(config.software, zoneinfo=zoneinfo)))
+
+
 def write_config(config: Config) -> None:
     """(Re)write all files of the partition, as processing it does."""
     write_json(config)
-    files.ensure(config.tls, "mariadb", (config.network.ipv4, config.network.ipv6))
+    prepared.placeholders(config.tls, "mariadb", (config.network.ipv4, config.network.ipv6))
     cnf = render("stack/erp5/mariadb/mariadb.cnf.in", **cnf_context(config))
     config.defaults_file.write_text(cnf)
     programs = {"create": "create", "on-start": "start", "provision": "provision"}

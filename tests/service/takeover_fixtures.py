@@ -3,13 +3,11 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ import pytest
 from slapos.recipe.erp5.mariadb import sql
 from slapos.recipe.erp5.mariadb.config import Config
 from tests.service import servers
-from tests.service.replication_fixtures import Pair, running_pair
+from tests.service.replication_fixtures import KeptPair, Pair, kept_pair
 from tests.service.servers import query, wait_for
 
 PROGRAM = """
@@ -41,47 +39,19 @@ Point = tuple[str, str, str]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, Path]]:
-    """A pair that is caught up and stopped, and a copy of both partitions."""
-    with running_pair() as pair:
-        for statement in (
-            "CREATE TABLE erp5.t (a INT PRIMARY KEY, b VARCHAR(300))",
-            "CREATE DEFINER = 'erp5_user'@'localhost' EVENT erp5.e ON SCHEDULE EVERY 1 HOUR DO SELECT 1",
-        ):
-            query(pair.primary.config, statement)
-        pair.wait()
-        copies = tmp_path_factory.mktemp("pair")
-        for service in (pair.replica, pair.primary):
-            service.end()
-            folder = Path(service.config.partition)
-            shutil.copytree(folder, copies / folder.name, ignore=_no_pipes, symlinks=True)
-        yield pair, copies
-
-
-def _no_pipes(folder: str, names: list[str]) -> list[str]:
-    """What is no file: sockets and pipes, which nobody can copy."""
-    paths = [Path(folder, name) for name in names]
-    return [path.name for path in paths if not (path.is_dir() or path.is_file() or path.is_symlink())]
+def made() -> Iterator[KeptPair]:
+    with kept_pair(
+        "CREATE TABLE erp5.t (a INT PRIMARY KEY, b VARCHAR(300))",
+        "CREATE DEFINER = 'erp5_user'@'localhost' EVENT erp5.e ON SCHEDULE EVERY 1 HOUR DO SELECT 1",
+    ) as made:
+        yield made
 
 
 @pytest.fixture
-def pair(made: tuple[Pair, Path]) -> Iterator[Pair]:
+def pair(made: KeptPair) -> Iterator[Pair]:
     """Both running and caught up, as they were made."""
-    both, copies = made
-    services = (both.primary, both.replica)
-    try:
-        for service in services:
-            folder = Path(service.config.partition)
-            shutil.rmtree(folder)
-            shutil.copytree(copies / folder.name, folder, symlinks=True)
-            service.arguments = ()
-            service.run()
-        both.wait()
-        yield both
-    finally:
-        for service in services:
-            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-                service.kill()
+    with made.begun() as pair:
+        yield pair
 
 
 def run(config: Config, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

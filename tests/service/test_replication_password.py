@@ -12,16 +12,22 @@ from slapos.recipe.erp5.mariadb import primary, replication_password, sql_replic
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import servers
-from tests.service.replication_fixtures import Pair, address, running_pair
+from tests.service.replication_fixtures import KeptPair, Pair, address, kept_pair
 from tests.service.test_replica import own_events
 
 OLD = "replication-secret-4567"
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[KeptPair]:
+    with kept_pair() as kept:
+        yield kept
+
+
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    with running_pair() as made:
-        yield made
+def pair(kept: KeptPair) -> Iterator[Pair]:
+    with kept.begun() as pair:
+        yield pair
 
 
 def run(config: Config, option: str, given: str = "") -> subprocess.CompletedProcess:

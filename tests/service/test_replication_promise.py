@@ -23,8 +23,10 @@ from slapos.recipe.erp5.tls import files
 from slapos.recipe.erp5.verdict import Verdict
 from tests.service import servers
 from tests.service.replication_fixtures import (
+    KeptPair,
     Pair,
     address,
+    kept_pair,
     note,
     replica_config,
     replica_service,
@@ -37,12 +39,16 @@ __all__ = ["services"]
 ANEW = replication_verdict.ANEW
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[KeptPair]:
+    with kept_pair("CREATE TABLE erp5.t (a INT PRIMARY KEY)") as kept:
+        yield kept
+
+
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    with running_pair() as made:
-        servers.query(made.primary.config, "CREATE TABLE erp5.t (a INT PRIMARY KEY)")
-        made.wait()
-        yield made
+def pair(kept: KeptPair) -> Iterator[Pair]:
+    with kept.begun() as pair:
+        yield pair
 
 
 def judge(config: Config) -> Verdict:

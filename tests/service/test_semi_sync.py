@@ -22,7 +22,7 @@ from slapos.recipe.erp5.mariadb import (
 from slapos.recipe.erp5.mariadb.config import Config, SemiSync
 from slapos.recipe.erp5.verdict import Verdict
 from tests.service import servers
-from tests.service.replication_fixtures import Pair, address, running_pair
+from tests.service.replication_fixtures import KeptPair, Pair, address, kept_pair
 from tests.service.servers import Service
 
 REMEDY = (
@@ -57,11 +57,15 @@ def wait_until_active(pair: Pair) -> None:
     servers.wait_for(active, "semi-sync replication to be on")
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[KeptPair]:
+    with kept_pair("CREATE TABLE erp5.t (a INT PRIMARY KEY)") as kept:
+        yield kept
+
+
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    with running_pair() as made:
-        servers.query(made.primary.config, "CREATE TABLE erp5.t (a INT PRIMARY KEY)")
-        made.wait()
+def pair(kept: KeptPair) -> Iterator[Pair]:
+    with kept.begun() as made:
         for service in (made.primary, made.replica):
             ask(service)
         wait_until_active(made)

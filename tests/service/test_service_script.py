@@ -22,6 +22,7 @@ from tests.service.servers import Service
 
 STEP = re.compile(r"^\S+ \S+ (step: .*)$", re.MULTILINE)
 # Few things to create, so that each of the steps can be killed in a reasonable time.
+ZONES = "load the time zones"
 SMALL = {"databases": (Database("erp5", "user", servers.NASTY_PASSWORD),), "test_databases": ()}
 # All steps of a creation and the start that follows: a new one has to be added here, and so gets killed.
 STEPS = (
@@ -44,7 +45,7 @@ STEPS = (
     "rename to SRV/mariadb",
     "the database is complete",
     "prepare the start, as nothing is known about this data directory yet",
-    "load the time zones",
+    ZONES,
     "serve",
 )
 
@@ -113,6 +114,8 @@ def hooked(config: Config) -> Iterator[Callable[..., Service]]:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_the_next_start_ends_with_a_complete_database(small, undisturbed, step):
+    if step == ZONES:
+        servers.use_all_time_zones(small.config)
     small.start()
     servers.wait_for(lambda: step in steps(small), step)
     small.kill()
@@ -150,8 +153,10 @@ def test_killed_at_random_times_it_completes_in_the_end(small, undisturbed):
     assert database(small.config) == undisturbed
 
 
-@pytest.mark.parametrize("step", ["initialise SRV/mariadb.new", "install Mroonga", "load the time zones"])
+@pytest.mark.parametrize("step", ["initialise SRV/mariadb.new", "install Mroonga", ZONES])
 def test_sigterm_for_the_script_alone_ends_all_that_it_started(small, undisturbed, step):
+    if step == ZONES:
+        servers.use_all_time_zones(small.config)
     process = small.start()
     servers.wait_for(lambda: step in steps(small), step)
     process.terminate()

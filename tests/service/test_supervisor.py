@@ -18,17 +18,18 @@ from slapos.recipe.erp5.mariadb import private_server, status, verdict
 from slapos.recipe.erp5.mariadb.config import Config, Database
 from slapos.recipe.erp5.supervisor import RUNNING, STOPPED, WAITING, Supervised
 from tests.service import servers
-from tests.service.servers import PATIENCE, wait_for
+from tests.service.servers import PATIENCE, Service, wait_for
 
 MEMORY = 16 << 10
 """KiB of resident memory that it must not exceed; it was about 10 MiB in November 2026 (Python 3.11)."""
 PROGRAM = servers.ROOT / "slapos" / "recipe" / "erp5" / "supervise.py"
+ZONES = "step: load the time zones"
 # Moments of a start at which the supervisor dies; the log has these words by then.
 MOMENTS = (
     "step: initialise",
     "step: start a private server, and make the administration account",
     "step: create the databases and users",
-    "step: load the time zones",
+    ZONES,
     "step: serve",
 )
 
@@ -112,6 +113,14 @@ def small(partition: Path) -> Iterator[Supervision]:
 
 
 @pytest.fixture
+def ready(complete: Service) -> Iterator[Supervision]:
+    """A supervised mariadbd with a database already."""
+    made = Supervision(complete.config)
+    yield made
+    finish(made)
+
+
+@pytest.fixture
 def other(config: Config) -> Iterator[list[Supervision]]:
     """Supervisions of other commands, ended afterwards."""
     made: list[Supervision] = []
@@ -150,92 +159,92 @@ def lines(made: Supervision) -> list[str]:
 # ---- a real server
 
 
-def test_it_serves_and_a_stop_of_the_group_stops_all(small):
-    found = small.run()
+def test_it_serves_and_a_stop_of_the_group_stops_all(ready):
+    found = ready.run()
     assert (found.state, found.ends) == (RUNNING, ())
     assert Path("/proc", str(found.child_pid), "comm").read_text() == "mariadbd\n"
-    assert os.getpgid(found.child_pid) == found.child_pid != small.process.pid
-    assert small.end() == 0
-    assert not small.answers()
-    assert "Shutdown complete" in small.config.error_log.read_text()
-    assert lines(small) == ["ended with status 0, as asked"]
-    assert supervisor.status(small.service) is None
+    assert os.getpgid(found.child_pid) == found.child_pid != ready.process.pid
+    assert ready.end() == 0
+    assert not ready.answers()
+    assert "Shutdown complete" in ready.config.error_log.read_text()
+    assert lines(ready) == ["ended with status 0, as asked"]
+    assert supervisor.status(ready.service) is None
 
 
-def test_it_takes_little_memory(small):
-    small.run()
+def test_it_takes_little_memory(ready):
+    ready.run()
     for _ in range(3):
-        supervisor.restart(small.service)
-    wait_for(small.answers, "an answer")
-    text = Path("/proc", str(small.process.pid), "smaps_rollup").read_text()
+        supervisor.restart(ready.service)
+    wait_for(ready.answers, "an answer")
+    text = Path("/proc", str(ready.process.pid), "smaps_rollup").read_text()
     values = {line.partition(":")[0]: line.split()[1] for line in text.splitlines()[1:]}
     print(f"supervisor: {values['Rss']} KiB resident, {values['Private_Dirty']} KiB its own")
     assert int(values["Rss"]) < MEMORY
 
 
-def test_a_killed_server_is_back_soon_and_counted(small):
-    before = small.run()
-    servers.query(small.config, "CREATE TABLE erp5.t (a INT PRIMARY KEY)")
-    servers.query(small.config, "INSERT INTO erp5.t VALUES (7)")
+def test_a_killed_server_is_back_soon_and_counted(ready):
+    before = ready.run()
+    servers.query(ready.config, "CREATE TABLE erp5.t (a INT PRIMARY KEY)")
+    servers.query(ready.config, "INSERT INTO erp5.t VALUES (7)")
     began = time.monotonic()
     os.kill(before.child_pid, signal.SIGKILL)
-    wait_for(lambda: small.status().ends, "the end")
-    wait_for(lambda: small.running().child_pid != before.child_pid and small.answers(), "an answer")
+    wait_for(lambda: ready.status().ends, "the end")
+    wait_for(lambda: ready.running().child_pid != before.child_pid and ready.answers(), "an answer")
     assert time.monotonic() - began > supervise.pause(1) - 0.1
-    assert servers.query(small.config, "SELECT a FROM erp5.t") == [(7,)]
-    (end,) = small.status().ends
+    assert servers.query(ready.config, "SELECT a FROM erp5.t") == [(7,)]
+    (end,) = ready.status().ends
     assert end.how == "was killed by SIGKILL"
-    assert lines(small)[0].startswith("was killed by SIGKILL after ")
-    assert lines(small)[0].endswith(" s, which nobody asked for; it starts again in 1 s")
+    assert lines(ready)[0].startswith("was killed by SIGKILL after ")
+    assert lines(ready)[0].endswith(" s, which nobody asked for; it starts again in 1 s")
     # Known to the next supervisor too, as processing may start one at any time.
-    small.end()
-    small.run()
-    assert small.status().ends == (end,)
+    ready.end()
+    ready.run()
+    assert ready.status().ends == (end,)
 
 
-def test_a_restart_gives_the_server_what_on_start_decides_then(small):
-    before = small.run()
-    options = small.config.path("var", "next.options")
-    context = servers.service_context(small.config)
+def test_a_restart_gives_the_server_what_on_start_decides_then(ready):
+    before = ready.run()
+    options = ready.config.path("var", "next.options")
+    context = servers.service_context(ready.config)
     servers.write_script(
-        small.config.path("bin", "mariadb-service"),
-        context | {"on_start": f"{context['on_start']}\ncp {options} {small.config.server_options}"},
+        ready.config.path("bin", "mariadb-service"),
+        context | {"on_start": f"{context['on_start']}\ncp {options} {ready.config.server_options}"},
     )
     options.write_text("--skip-networking\n")
-    supervisor.restart(small.service)
-    wait_for(small.answers, "an answer")
-    assert small.running().child_pid != before.child_pid
-    assert servers.query(small.config, "SELECT @@skip_networking") == [(1,)]
+    supervisor.restart(ready.service)
+    wait_for(ready.answers, "an answer")
+    assert ready.running().child_pid != before.child_pid
+    assert servers.query(ready.config, "SELECT @@skip_networking") == [(1,)]
     options.write_text("--max-connections=77\n")
-    supervisor.restart(small.service)
-    wait_for(small.answers, "an answer")
-    assert servers.query(small.config, "SELECT @@skip_networking, @@max_connections") == [(0, 77)]
-    assert small.status().ends == ()
+    supervisor.restart(ready.service)
+    wait_for(ready.answers, "an answer")
+    assert servers.query(ready.config, "SELECT @@skip_networking, @@max_connections") == [(0, 77)]
+    assert ready.status().ends == ()
 
 
-def test_stopped_it_stays_so_until_it_is_started(small):
-    small.run()
-    supervisor.stop(small.service)
-    assert (small.status().state, small.status().child_pid) == (STOPPED, 0)
-    assert small.left() == []
-    supervisor.restart(small.service)
-    assert small.status().state == STOPPED
-    supervisor.start(small.service)
-    wait_for(small.answers, "an answer")
-    assert small.status().ends == ()
+def test_stopped_it_stays_so_until_it_is_started(ready):
+    ready.run()
+    supervisor.stop(ready.service)
+    assert (ready.status().state, ready.status().child_pid) == (STOPPED, 0)
+    assert ready.left() == []
+    supervisor.restart(ready.service)
+    assert ready.status().state == STOPPED
+    supervisor.start(ready.service)
+    wait_for(ready.answers, "an answer")
+    assert ready.status().ends == ()
 
 
-def test_when_who_stopped_it_dies_it_is_started_again(small):
-    small.run()
+def test_when_who_stopped_it_dies_it_is_started_again(ready):
+    ready.run()
     text = (
         "import os, signal, sys; from pathlib import Path; from slapos.recipe.erp5 import supervisor;"
         "service = supervisor.Service(Path(sys.argv[1]), 'mariadb'); supervisor.stop(service);"
         "assert supervisor.status(service).state == supervisor.STOPPED; os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", text, small.service.run], check=False)
+    done = subprocess.run([sys.executable, "-c", text, ready.service.run], check=False)
     assert done.returncode == -signal.SIGKILL
-    wait_for(small.answers, "an answer")
-    assert lines(small)[-1].endswith(" stopped it and has ended without starting it again: start")
+    wait_for(ready.answers, "an answer")
+    assert lines(ready)[-1].endswith(" stopped it and has ended without starting it again: start")
 
 
 def test_a_creation_that_fails_is_tried_again_by_itself_and_its_promise_tells(small):
@@ -266,6 +275,8 @@ def test_a_creation_that_fails_is_tried_again_by_itself_and_its_promise_tells(sm
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_supervisor_leaves_nothing_behind(small, moment):
+    if moment == ZONES:
+        servers.use_all_time_zones(small.config)
     small.start()
     small.running()
     wait_for(lambda: moment in small.log(), moment)
@@ -280,6 +291,8 @@ def test_killed_at_any_moment_the_supervisor_leaves_nothing_behind(small, moment
 
 @pytest.mark.parametrize("moment", MOMENTS[:-1])
 def test_stopped_at_any_moment_it_leaves_nothing_behind(small, moment):
+    if moment == ZONES:
+        servers.use_all_time_zones(small.config)
     small.start()
     small.running()
     wait_for(lambda: moment in small.log(), moment)
