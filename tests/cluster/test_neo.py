@@ -15,9 +15,8 @@ from tests.cluster.test_promises import assert_ten_runs_do_nothing
 def pair(node: Node) -> Iterator[tuple[Cluster, Cluster]]:
     """A cluster with an object in it, and a backup of it, of two storages each; scenarios leave them so, but the"
     " last."""
-    main = deploy(node, "neo-main", storage_count=2)
-    copy = Cluster(node, "neo-copy")
-    with destroyed_at_the_end(copy, main):
+    with destroyed_at_the_end(node, "neo-copy", "neo-main"):
+        main = deploy(node, "neo-main", storage_count=2)
         main.wait_until_green()
         main.write(first="written before there was a backup")
         published = main.published
