@@ -26,7 +26,7 @@ def of(facts: Facts) -> Face:
         figures=_figures(facts) if facts.role == "backup" else None,
         usual=USUAL.get(facts.role, ()),
         details=tuple(_details(facts)),
-        care_title="Nodes",
+        care_title="Promises, nodes",
         care=tuple(_nodes(facts)),
     )
 
