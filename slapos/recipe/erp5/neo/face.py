@@ -55,8 +55,9 @@ def _details(facts: Facts) -> Iterator[Row]:
     if facts.last_tid:
         name = "Last transaction of the upstream" if facts.role == "backup" else "Last transaction"
         yield Row(name, _tid(facts.last_tid), code=True)
-    yield Row("Partitions", f"{facts.partitions}, with {facts.replicas} replicas")
-    yield Row("Cells out of date", str(facts.cells_out_of_date))
+    if facts.partitions:
+        yield Row("Partitions", f"{facts.partitions}, with {facts.replicas} replicas")
+        yield Row("Cells out of date", str(facts.cells_out_of_date))
 
 
 def _tid(text: str) -> str:
