@@ -81,7 +81,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _state_problems(snapshot: Snapshot) -> Iterator[str]:
-    config, status, upstream = snapshot.config, snapshot.status, snapshot.upstream
+    status, upstream = snapshot.status, snapshot.upstream
     if status.cluster_state not in SERVING:
         yield (
             f"the cluster is {status.cluster_state} and serves nobody, expected it to have started: {_start(snapshot)}"
