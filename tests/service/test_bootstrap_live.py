@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A replica made of a live copy by the real programs at both ends, over mutual TLS; each end is killed on the way."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -83,8 +84,12 @@ def wait_for_some_of_it(replica: Service) -> None:
 
 def installing(replica: Service) -> psutil.Process:
     """The program mariadb-install, which the service runs."""
-    found = [psutil.Process(pid) for pid in replica.group()]
-    (program,) = (one for one in found if "mariadb-install" in " ".join(one.cmdline()[:2]))
+    found = []
+    for pid in replica.group():
+        with contextlib.suppress(psutil.NoSuchProcess):  # what it runs comes and goes
+            program = psutil.Process(pid)
+            found += [program] if "mariadb-install" in " ".join(program.cmdline()[:2]) else []
+    (program,) = found
     return program
 
 
