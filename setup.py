@@ -29,7 +29,7 @@ RECIPES = [
 
 PROGRAMS = {
     "mariadb-action": "mariadb.actions",
-    "mariadb-caucased": "tls.caucased",
+    "mariadb-caucased": "mariadb.caucased",
     "mariadb-control": "mariadb.control",
     "mariadb-control-token": "mariadb.control_token",
     "mariadb-create": "mariadb.create",
@@ -39,10 +39,10 @@ PROGRAMS = {
     "mariadb-physical-backup-now": "mariadb.physical",
     "mariadb-private-server": "mariadb.private_server",
     "mariadb-provision": "mariadb.provision",
-    "mariadb-renew-certificates": "tls.renew",
+    "mariadb-renew-certificates": "mariadb.renew_certificates",
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
-    "mariadb-revoke-certificate": "tls.revoke",
+    "mariadb-revoke-certificate": "mariadb.revoke_certificate",
     "neo-action": "neo.actions",
     "neo-control": "neo.control",
     "neo-control-token": "neo.control_token",

@@ -75,9 +75,9 @@ class Machine:
     def start(self) -> None:
         """Start all of them, and wait until they answer, and the certificates are there."""
         nginx, config = servers.part("nginx") + "/sbin/nginx", self.config
-        self.python("tls.caucased")
+        self.python("mariadb.caucased")
         wait_for(self.authority_answers, "the certificate authority")
-        self.python("tls.renew")
+        self.python("mariadb.renew_certificates")
         assert self.children.pop().wait(servers.PATIENCE) == 0, f"no certificates, see {self.log}"
         self.spawn(nginx, "-e", self.log, "-p", self.folder, "-c", self.folder / "etc/nginx.conf")
         self.python("mariadb.control")

@@ -85,7 +85,7 @@ class Authority:
         where = Files(folder)
         process.write_atomically(where.ca, self.ca())
         process.write_atomically(where.crl, self.crl())
-        process.write_atomically(where.server, self.issue(files.SERVER_NAME, *ips))
+        process.write_atomically(where.server, self.issue("mariadb", *ips))
         process.write_atomically(where.client, self.issue(files.CLIENT_NAME))
 
 

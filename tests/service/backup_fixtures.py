@@ -78,7 +78,7 @@ class Partition:
             free_port(*filter(None, ("127.0.0.1", ipv6))) for _ in range(4)
         )
         self.json = folder / "etc" / "mariadb.json"
-        files.ensure(folder / "srv" / "tls", self.address.values())
+        files.ensure(folder / "srv" / "tls", "mariadb", self.address.values())
         self.processes: list[subprocess.Popen] = []
         self.write_configuration()
 

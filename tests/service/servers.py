@@ -150,7 +150,7 @@ def make_config(partition: Path, **changes: Any) -> Config:
 def write_config(config: Config) -> None:
     """(Re)write all files of the partition, as processing it does."""
     write_json(config)
-    files.ensure(config.tls, (config.network.ipv4, config.network.ipv6))
+    files.ensure(config.tls, "mariadb", (config.network.ipv4, config.network.ipv6))
     cnf = render("stack/erp5/mariadb/mariadb.cnf.in", **cnf_context(config))
     config.defaults_file.write_text(cnf)
     programs = {"create": "create", "on-start": "start", "provision": "provision"}

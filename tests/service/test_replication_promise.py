@@ -214,7 +214,7 @@ def test_a_wrong_authority(pair):
     """As when the primary has been made anew, with another authority."""
     here, there = pair.primary.config, pair.replica.config
     upstream = files.Files(there.tls).upstream
-    ca, crl, _, _ = files.placeholders(("127.0.0.1",), times.now())
+    ca, crl, _, _ = files.placeholders("mariadb", ("127.0.0.1",), times.now())
     upstream.ca.write_text(ca)
     upstream.crl.write_text(crl)
     servers.query(there, "STOP SLAVE")

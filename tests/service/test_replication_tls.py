@@ -8,7 +8,7 @@ import pytest
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.tls.files import CLIENT_NAME, SERVER_NAME, Files
+from slapos.recipe.erp5.tls.files import CLIENT_NAME, Files
 from tests.service import servers
 from tests.service.authority import DAY, Authority
 from tests.service.replication_fixtures import Pair, running_pair
@@ -27,7 +27,7 @@ def issued(name: str, *ips: str, until: datetime | None = None, revoked: bool = 
 
 
 def for_server(ip: str = "127.0.0.1", until: datetime | None = None, revoked: bool = False) -> str:
-    return issued(SERVER_NAME, ip, until=until, revoked=revoked)
+    return issued("mariadb", ip, until=until, revoked=revoked)
 
 
 def for_client(name: str = CLIENT_NAME, until: datetime | None = None, revoked: bool = False) -> str:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import nginx, times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.mariadb import logs, manifest, store
@@ -371,7 +371,7 @@ def test_an_old_pid_file_hurts_nobody(server):
     assert bystander.poll() is None
     for content in ("", "x", "999999999"):
         server.config.nginx_pid.write_text(content)
-        assert logs.nginx_master(server.config.nginx_pid) is None
+        assert nginx.master(server.config.nginx_pid) is None
 
 
 def test_a_second_rotation_at_once_is_busy(server):

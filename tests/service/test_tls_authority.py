@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import CertificateError
+from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Caucased
 from slapos.recipe.erp5.tls import authority, caucased, certificates, files, own, own_authority, renew, template
 from slapos.recipe.erp5.tls.files import Files
@@ -181,7 +182,7 @@ def test_a_restart_changes_nothing(service, config):
 def test_the_signing_user_is_made_anew_before_it_expires(config):
     own_authority.prepare(config, times.now())
     first = own.user(config).read_text()
-    watch = caucased.Watch(config.path("etc", "mariadb.json"), config)
+    watch = caucased.Watch(config.path("etc", "mariadb.json"), configuration.load, config)
     later = times.now() + timedelta(days=63)
     assert watch.reason(times.now()) == ""
     assert watch.reason(later) == "the signing user's certificate is to be renewed"
@@ -238,7 +239,7 @@ def test_an_external_one_leaves_ours_idle_until_the_parameter_goes(config, monke
         assert idle.stop() == 128 + 15
     finally:
         idle.end()
-    watch = caucased.Watch(config.path("etc", "mariadb.json"), external)
+    watch = caucased.Watch(config.path("etc", "mariadb.json"), configuration.load, external)
     assert watch.reason(times.now()) == ""
     servers.write_json(config)
     assert watch.reason(times.now()) == "the configuration has changed"
@@ -249,7 +250,8 @@ def test_a_changed_configuration_begins_it_anew_under_the_same_number(config, mo
     servers.write_json(external)
     program = config.path("tmp", "caucased.py")
     program.write_text(
-        "from slapos.recipe.erp5.tls import caucased\ncaucased.LOOK_EVERY = 0.1\nraise SystemExit(caucased.main())\n"
+        "from slapos.recipe.erp5.mariadb.caucased import main\nfrom slapos.recipe.erp5.tls import caucased\n"
+        "caucased.LOOK_EVERY = 0.1\nraise SystemExit(main())\n"
     )
     service = Authority(config)
     service.program = (str(program),)

@@ -15,6 +15,8 @@ from caucase.client import CaucaseClient
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb.config import Caucased, Replication
+from slapos.recipe.erp5.mariadb.terms import TERMS
+from slapos.recipe.erp5.mariadb.tls import giver
 from slapos.recipe.erp5.tls import authority, certificates, endpoint, files, join, own, template
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
@@ -59,7 +61,7 @@ def refused(config, primary):
     """The sentence with which joining fails; nothing is there afterwards that was not before."""
     before = sorted(config.tls.rglob("*"))
     with pytest.raises(CertificateError) as caught:
-        join.join(config, primary)
+        join.join(giver(config, primary))
     assert sorted(config.tls.rglob("*")) == before
     return str(caught.value)
 
@@ -69,7 +71,7 @@ def refused(config, primary):
 
 def test_the_password_gives_a_certificate_of_the_primarys_authority(primary, between, config, upstream):
     assert join.needs_join(upstream, times.now()) == f"{upstream.ca} is missing"
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     assert join.needs_join(upstream, times.now()) == ""
     assert upstream.ca.read_text() == Files(primary.tls).ca.read_text()
     assert upstream.crl.read_text() == Files(primary.tls).crl.read_text()
@@ -78,17 +80,17 @@ def test_the_password_gives_a_certificate_of_the_primarys_authority(primary, bet
     assert {path.stat().st_mode & 0o777 for path in upstream.folder.iterdir()} == {0o600}
     assert primary.secrets.replication_password not in json.dumps(between.seen)
     # And from now on everything is verified.
-    context = client_context(upstream)
-    assert endpoint.Endpoint(base, context).ask("GET", "/replication/challenge")[0] == 200
+    context = client_context(upstream, TERMS)
+    assert endpoint.Endpoint(base, context, TERMS).ask("GET", "/replication/challenge")[0] == 200
 
 
 def test_afterwards_another_server_in_its_place_is_noticed(primary, between, config, upstream, make_partition):
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     other = make_partition()
     with tls_fixtures.endpoint(other):
         base = f"https://127.0.0.1:{other.network.backup_port}"
         with pytest.raises(CertificateError, match="certificate verify failed: unable to get local issuer certificate"):
-            endpoint.Endpoint(base, client_context(upstream)).ask("GET", "/replication/challenge")
+            endpoint.Endpoint(base, client_context(upstream, TERMS), TERMS).ask("GET", "/replication/challenge")
 
 
 def test_a_wrong_password(primary, between, config):
@@ -101,7 +103,7 @@ def test_a_wrong_password(primary, between, config):
 
 
 def test_a_request_that_is_repeated(primary, between, config):
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     (request,) = between.seen
     assert between.signer.certificate(request) == (
         403,
@@ -132,15 +134,15 @@ def test_a_request_that_somebody_changed(primary, between, config, change):
 
 
 def test_a_request_of_another_subject_gets_what_replicas_get(primary, between, config, upstream, monkeypatch):
-    monkeypatch.setattr(template, "SUBJECT", "CN=root")
+    monkeypatch.setattr(template.Template, "subject", "CN=root")
     monkeypatch.setattr(template, "request", lambda _, key, ask=template.request: ask(template.Template("root"), key))
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     made = certificates.pair(upstream.client.read_text()).certificate
     assert template.CLIENT.describes(made)
 
 
 def other_authority():
-    return dict(zip(("ca", "crl"), files.placeholders(("127.0.0.1",), times.now())[:2], strict=True))
+    return dict(zip(("ca", "crl"), files.placeholders("mariadb", ("127.0.0.1",), times.now())[:2], strict=True))
 
 
 @pytest.mark.parametrize("name", ["certificate", "ca", "crl", "caucased-url", "mac"])
@@ -244,22 +246,22 @@ def test_something_else_in_its_place(primary, between, config):
 
 
 def test_an_expired_revocation_list_is_fetched_and_the_certificate_kept(primary, between, config, upstream):
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     later = times.now() + timedelta(days=31)
     assert join.needs_join(upstream, later) == "the revocation list has expired"
     client = upstream.client.read_text()
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     assert len(between.seen) == 1
     assert upstream.client.read_text() == client
 
 
 def test_another_primary_gives_another_certificate(primary, between, config, upstream, make_partition):
-    join.join(config, published(primary))
+    join.join(giver(config, published(primary)))
     other = make_partition()
     with tls_fixtures.authority(other):
         assert tls_fixtures.renew_now(other) == 0
         with tls_fixtures.endpoint(other):
-            join.join(config, published(other))
+            join.join(giver(config, published(other)))
     assert upstream.ca.read_text() == Files(other.tls).ca.read_text()
     assert join.needs_join(upstream, times.now()) == ""
 
@@ -278,7 +280,7 @@ def test_somebody_approves_by_hand(primary, config, upstream):
     assert certificates.request(asked).subject.rfc4514_string() == "CN=slapos-replication-client"
     for _ in range(2):  # each time the same one
         with pytest.raises(join.Pending) as caught:
-            join.join(config, bare)
+            join.join(giver(config, bare))
         assert waiting_request(config) == asked
     number = authority.obtain(own.url(primary), asked)[0]
     assert str(caught.value) == (
@@ -288,7 +290,7 @@ def test_somebody_approves_by_hand(primary, config, upstream):
     )
     told = dataclasses.replace(primary, caucased=Caucased("", (asked,)))
     assert tls_fixtures.renew_now(told) == 0
-    join.join(config, bare)
+    join.join(giver(config, bare))
     assert join.needs_join(upstream, times.now()) == ""
     assert not upstream.pending(upstream.client).exists()
     assert json.loads(upstream.authority.read_text()) == {"caucased-url": own.url(primary), "endpoint": ""}
@@ -331,10 +333,10 @@ def test_a_primary_with_an_external_authority(primary, between, config, upstream
         assert "gives no certificates" in refused(config, published(member))
         assert not upstream.ca.exists()
         with pytest.raises(join.Pending):
-            join.join(config, published(member, endpoint=""))
+            join.join(giver(config, published(member, endpoint="")))
         for one in client.getPendingCertificateRequestList():
             client.createCertificate(int(one["id"]))
-        join.join(config, published(member, endpoint=""))
+        join.join(giver(config, published(member, endpoint="")))
     assert join.needs_join(upstream, times.now()) == ""
 
 

@@ -14,6 +14,8 @@ from caucase.client import CaucaseClient
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb import primary as primaries
 from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb.terms import TERMS
+from slapos.recipe.erp5.mariadb.tls import Certificates, giver
 from slapos.recipe.erp5.tls import authority, certificates, files, join, own, renew, template
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import CLIENT_SUBJECT, Files
@@ -47,7 +49,7 @@ def login(config, where):
         port=config.network.port,
         user=USER,
         password=PASSWORD,
-        ssl=client_context(where),
+        ssl=client_context(where, TERMS),
     )
     with connection:
         assert sql.execute(connection, "SHOW STATUS LIKE 'Ssl_version'")[0][1].startswith("TLSv1.")
@@ -142,9 +144,9 @@ def test_a_server_of_another_authority_or_with_another_address_is_refused(primar
     where.client.write_text(authority.issue(primary, template.CLIENT))
     with pytest.raises(pymysql.OperationalError, match="certificate verify failed"):
         login(primary, where)
-    elsewhere = authority.issue(primary, template.Template(files.SERVER_NAME, frozenset({"127.0.0.9"})))
+    elsewhere = authority.issue(primary, template.Template("mariadb", frozenset({"127.0.0.9"})))
     Files(primary.tls).server.write_text(elsewhere)
-    renew.load(primary)
+    renew.load(Certificates(primary))
     with pytest.raises(pymysql.OperationalError, match="IP address mismatch"):
         login(primary, Files(primary.tls))
 
@@ -180,7 +182,7 @@ def test_renewal_without_a_restart_and_unlogged(primary, capsys):
     before, started = served(primary), mariadbd(primary)
     position = servers.query(primary, "SELECT @@gtid_binlog_pos")
     later = times.now() + timedelta(days=63)
-    assert renew.Run(primary, later).complete() == 0
+    assert renew.Run(Certificates(primary), later).complete() == 0
     assert "server.pem: a new certificate, as 32% of its life is left" in capsys.readouterr().err
     assert served(primary) == on_disk(primary) != before
     assert mariadbd(primary) == started
@@ -189,13 +191,13 @@ def test_renewal_without_a_restart_and_unlogged(primary, capsys):
 
 def test_nothing_is_due_before_a_third(primary):
     before = {path: path.read_text() for path in Files(primary.tls).folder.glob("*.pem")}
-    assert renew.Run(primary, times.now() + timedelta(days=61)).complete() == 0
+    assert renew.Run(Certificates(primary), times.now() + timedelta(days=61)).complete() == 0
     assert {path: path.read_text() for path in before} == before
 
 
 def test_a_new_address_gets_a_new_certificate(primary):
     changed = dataclasses.replace(primary, network=dataclasses.replace(primary.network, ipv6="::1"))
-    assert renew.Run(changed, times.now()).complete() == 0
+    assert renew.Run(Certificates(changed), times.now()).complete() == 0
     made = certificates.pair(Files(primary.tls).server.read_text()).certificate
     assert certificates.ips(made) == {"127.0.0.1", "::1"}
 
@@ -209,7 +211,7 @@ def test_what_could_not_be_loaded_is_loaded_the_next_time(primary, capsys, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(sql, "flush_ssl", fails)
-        assert renew.Run(primary, later).complete() == 1
+        assert renew.Run(Certificates(primary), later).complete() == 1
         assert served(primary) == before
     capsys.readouterr()
     assert tls_fixtures.renew_now(primary) == 0
@@ -222,7 +224,7 @@ def test_a_dead_authority_changes_nothing(primary, capsys):
     dead = dataclasses.replace(primary, network=external)
     before = {path: path.read_text() for path in Files(primary.tls).folder.glob("*.pem")}
     capsys.readouterr()
-    assert renew.Run(dead, times.now() + timedelta(days=63)).complete() == 1
+    assert renew.Run(Certificates(dead), times.now() + timedelta(days=63)).complete() == 1
     assert capsys.readouterr().err.partition(" error: ")[2] == (
         f"cannot learn about certificates and revocations: the certificate authority {own.url(dead)} does not answer "
         "(Connection refused), expected it to run and be reachable\n"
@@ -241,7 +243,7 @@ def replica(primary, created, make_partition):
     with tls_fixtures.endpoint(primary), tls_fixtures.authority(config):
         given = tls_fixtures.published(primary)
         config = dataclasses.replace(config, replication=replication(primary_url=primaries.url(given)))
-        join.join(config, given)
+        join.join(giver(config, given))
         with servers.running(config):
             follow(config, primary)
             yield config
@@ -281,7 +283,7 @@ def arrives(primary, config, name):
 def test_replication_with_a_certificate_that_is_renewed(primary, replica, capsys):
     arrives(primary, replica, "written_first")
     old = Files(replica.tls).upstream.client.read_text()
-    assert renew.Run(replica, times.now() + timedelta(days=63)).complete() == 0
+    assert renew.Run(Certificates(replica), times.now() + timedelta(days=63)).complete() == 0
     said = capsys.readouterr().err
     assert "upstream/client.pem: a new certificate, as 32% of its life is left" in said
     assert Files(replica.tls).upstream.client.read_text() != old

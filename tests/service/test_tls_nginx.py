@@ -7,10 +7,12 @@ from datetime import timedelta
 import pytest
 from caucase.client import CaucaseClient
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import nginx, times
 from slapos.recipe.erp5.control import web
-from slapos.recipe.erp5.mariadb import logs, manifest, offer
+from slapos.recipe.erp5.mariadb import manifest, offer
 from slapos.recipe.erp5.mariadb.service import SERVICE
+from slapos.recipe.erp5.mariadb.terms import TERMS
+from slapos.recipe.erp5.mariadb.tls import Certificates, giver
 from slapos.recipe.erp5.tls import certificates, join, own, renew, status
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
@@ -40,30 +42,30 @@ def primary(new_partition) -> Iterator[Partition]:
 
 def shows(partition: Partition) -> str:
     """The fingerprint of the certificate that nginx shows, empty when it does not answer."""
-    return status._shown(partition.config)[1].fingerprint
+    return status.seen(Certificates(partition.config).looks())[1].fingerprint
 
 
 def listed(partition: Partition, where: Files) -> tuple[int, bytes]:
     """What nginx answers to a replica with the files `where` that asks for the list of backups."""
-    return ask(partition, f"/{TOKEN}/", context=client_context(where))[::2]
+    return ask(partition, f"/{TOKEN}/", context=client_context(where, TERMS))[::2]
 
 
 def test_a_new_certificate_and_a_revocation(primary, make_partition):
     before, replica = shows(primary), make_partition()
     where = Files(replica.tls).upstream
-    join.join(replica, published(primary.config))
+    join.join(giver(replica, published(primary.config)))
     code, body = listed(primary, where)
     assert (code, manifest.parse(body.decode(), "M")) == (200, (ONE, TWO))
 
-    assert renew.Run(primary.config, times.now() + timedelta(days=63)).complete() == 0
+    assert renew.Run(Certificates(primary.config), times.now() + timedelta(days=63)).complete() == 0
     own_server = Files(primary.config.tls).server
-    wait_until(lambda: shows(primary) == status._fingerprint(own_server) != before, "the new certificate")
+    wait_until(lambda: shows(primary) == status.fingerprint(own_server) != before, "the new certificate")
     assert listed(primary, where) == (code, body)
 
     client = CaucaseClient(f"{own.url(primary.config)}/cas", user_key=str(own.user(primary.config)))
     client.revokeCertificate(certificates.parts(where.client.read_text(), "CERTIFICATE")[0].encode())
     assert tls_fixtures.renew_now(primary.config) == 0
     wait_until(lambda: listed(primary, where) == (403, REVOKED), "the refusal of the revoked certificate")
-    join.join(replica, published(primary.config))
+    join.join(giver(replica, published(primary.config)))
     assert listed(primary, where) == (code, body)
-    assert logs.nginx_master(primary.config.nginx_pid) == primary.nginx.pid
+    assert nginx.master(primary.config.nginx_pid) == primary.nginx.pid

@@ -12,6 +12,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import Job, State
 from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb.tls import Certificates
 from slapos.recipe.erp5.tls import JOB, renew, status, verdict
 from slapos.recipe.erp5.tls.files import Files
 from tests.service import tls_fixtures
@@ -44,7 +45,7 @@ def age(config):
 
 def judge(config, later=timedelta(0)):
     now = times.now() + later
-    judged = verdict.certificates(status.gather(config, now), now)
+    judged = verdict.certificates(status.gather(Certificates(config), now), now)
     return judged.good, "; ".join(judged.sentences)
 
 
@@ -67,7 +68,7 @@ def test_mariadb_that_did_not_read_the_new_one(running, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(sql, "flush_ssl", fails)
-        assert renew.Run(running, times.now() + timedelta(days=63)).complete() == 1
+        assert renew.Run(Certificates(running), times.now() + timedelta(days=63)).complete() == 1
     age(running)
     good, sentence = judge(running)
     assert not good
@@ -81,7 +82,7 @@ def test_nginx_too(running):
     old = Files(running.tls).server.read_text()
     with tls_fixtures.endpoint(running):  # keeps what it has loaded
         assert judge(running)[1].endswith(f"; shown by MariaDB and nginx at 127.0.0.1:{running.network.backup_port}")
-        assert renew.Run(running, times.now() + timedelta(days=63)).complete() == 0
+        assert renew.Run(Certificates(running), times.now() + timedelta(days=63)).complete() == 0
         assert Files(running.tls).server.read_text() != old
         age(running)
         good, sentence = judge(running)

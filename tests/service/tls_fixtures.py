@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import urlopen
 
-from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.primary import Primary
+from slapos.recipe.erp5.mariadb.terms import TERMS
+from slapos.recipe.erp5.mariadb.tls import Certificates
 from slapos.recipe.erp5.tls import own, renew, template, waiting
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.signer import Signer
@@ -30,7 +31,7 @@ class Authority:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.log_file = config.path("var", "log", "caucased.log")
-        self.program: tuple[str, ...] = ("-m", "slapos.recipe.erp5.tls.caucased")
+        self.program: tuple[str, ...] = ("-m", "slapos.recipe.erp5.mariadb.caucased")
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
@@ -81,7 +82,7 @@ def authority(config: Config) -> Iterator[Authority]:
 
 def renew_now(config: Config) -> int:
     """One run of the renewal, in this process."""
-    return renew.one_at_a_time(config)
+    return renew.one_at_a_time(Certificates(config))
 
 
 class Endpoint:
@@ -91,7 +92,7 @@ class Endpoint:
     """
 
     def __init__(self, config: Config, load: Callable[[], Config] | None = None) -> None:
-        self.signer = Signer(load or (lambda: config), times.now)
+        self.signer = Signer(load or (lambda: config), TERMS)
         self.tamper: Callable[[dict], dict] = lambda request: request
         self.forge: Callable[[dict], dict] = lambda answer: answer
         self.seen: list[dict[str, Any]] = []

@@ -20,7 +20,9 @@ def test_urls(ip, host):
 
 
 def test_placeholders_are_made_once(tmp_path):
-    recipe = placeholders.Recipe(None, "certificates", {"folder": str(tmp_path / "tls"), "ip": "127.0.0.1\n"})
+    recipe = placeholders.Recipe(
+        None, "certificates", {"folder": str(tmp_path / "tls"), "name": "neo", "ip": "127.0.0.1\n"}
+    )
     assert not (tmp_path / "tls").exists()
     assert recipe.install() == ()
     made = {path.name: path.read_text() for path in (tmp_path / "tls").iterdir()}

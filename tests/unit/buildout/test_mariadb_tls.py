@@ -47,13 +47,13 @@ def test_a_replica_asks_for_its_certificate_by_hand_until_it_has_one(processed, 
     assert subjects(asked) == [f"CN={files.CLIENT_NAME}"]
     assert processed(replication=BY_HAND) == asked
     upstream = Files(tmp_path / "tls").upstream
-    upstream.client.write_text(files.placeholders((), files.times.now())[3].replace("placeholder", "x"))
+    upstream.client.write_text(files.placeholders("mariadb", (), files.times.now())[3].replace("placeholder", "x"))
     assert processed(replication=BY_HAND) == asked, "as long as the request lies there"
 
 
 def test_an_external_authority_is_asked_for_both_of_ours(processed):
     asked = processed(external="http://127.0.0.1:3")
-    assert subjects(asked) == [f"CN={files.SERVER_NAME}", f"CN={files.CLIENT_NAME}"]
+    assert subjects(asked) == ["CN=mariadb", f"CN={files.CLIENT_NAME}"]
     assert processed(external="http://127.0.0.1:3") == asked
 
 

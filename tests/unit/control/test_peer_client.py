@@ -71,7 +71,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path):
     config = fake.partition(tmp_path / "p")
-    files.ensure(config.path("srv", "tls"), ("127.0.0.1",))
+    files.ensure(config.path("srv", "tls"), "fake", ("127.0.0.1",))
     site = Site(config)
     yield site
     site.server.shutdown()

@@ -3,6 +3,7 @@
 
 import pytest
 
+from slapos.recipe.erp5 import nginx
 from slapos.recipe.erp5.mariadb import digest, logs
 from tests.unit.mariadb import partition
 
@@ -50,6 +51,6 @@ def test_the_newest_reports_stay(monkeypatch):
 
 @pytest.mark.parametrize("content", ["", "x", "999999999", "-1", "1"])
 def test_a_pid_file_that_names_no_nginx(tmp_path, content):
-    assert logs.nginx_master(tmp_path / "none") is None
+    assert nginx.master(tmp_path / "none") is None
     (tmp_path / "pid").write_text(content)
-    assert logs.nginx_master(tmp_path / "pid") is None
+    assert nginx.master(tmp_path / "pid") is None

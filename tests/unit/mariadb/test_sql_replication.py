@@ -73,7 +73,7 @@ def test_an_impostor_does_not_get_the_password(method):
 
 
 def test_where_tls_is_asked_for_a_server_without_it_gets_nothing(tmp_path):
-    files.ensure(tmp_path, ("127.0.0.1",))
+    files.ensure(tmp_path, "mariadb", ("127.0.0.1",))
     with impostor("mysql_clear_password") as (port, got), pytest.raises(ServerError) as raised:
         sql_replication.connect_primary(Primary("127.0.0.1", port, "u", SECRET), files.Files(tmp_path), 10)
     assert str(raised.value) == (

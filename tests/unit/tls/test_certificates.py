@@ -83,7 +83,7 @@ def test_life_left(made):
 
 
 def test_placeholders_are_known(made):
-    ca, _, server, client = files.placeholders(("127.0.0.1",), NOW)
+    ca, _, server, client = files.placeholders("mariadb", ("127.0.0.1",), NOW)
     assert all(certificates.is_placeholder(certificates.certificates(text)[0]) for text in (ca, server, client))
     assert not certificates.is_placeholder(made.certificate)
 
@@ -131,7 +131,7 @@ def test_due(made, age, reason):
 def test_due_for_other_reasons(made, other):
     assert renew.due("", template.CLIENT, made.trust(), NOW) == "there is none"
     assert renew.due("x", template.CLIENT, made.trust(), NOW) == "it holds no private key with its certificate"
-    placeholder = files.placeholders(("127.0.0.1",), NOW)[3]
+    placeholder = files.placeholders("mariadb", ("127.0.0.1",), NOW)[3]
     assert renew.due(placeholder, template.CLIENT, made.trust(), NOW) == "it is a placeholder"
     reason = "the certificate is not signed by the authority that we know"
     assert renew.due(other.sign(), template.CLIENT, made.trust(), NOW) == reason

@@ -8,6 +8,7 @@ import pytest
 
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.mariadb.config import Caucased
+from slapos.recipe.erp5.mariadb.terms import TERMS
 from slapos.recipe.erp5.tls import authority, certificates, files, proof, template
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.signer import LARGEST_REQUEST, Signer
@@ -17,7 +18,7 @@ from tests.unit.tls.made import NOW, Authority
 KEY = files.new_key()
 PUBLIC = certificates.spki(KEY.public_key())
 CSR = template.request(template.CLIENT, KEY)
-CERTIFICATE = files.placeholders((), NOW)[0]
+CERTIFICATE = files.placeholders("mariadb", (), NOW)[0]
 NONCE = "ab" * 32
 USED = "the challenge is not one of this primary's, was used, or is older than 5 minutes"
 UNPROVED = "the proof is not one of this primary's replication password"
@@ -48,10 +49,10 @@ def signed(monkeypatch):
 
 @pytest.fixture
 def signer(config, signed):
-    return Signer(lambda: config, lambda: NOW)
+    return Signer(lambda: config, TERMS, lambda: NOW)
 
 
-def request(signer, password="r", subject=template.SUBJECT, **changes):
+def request(signer, password="r", subject=template.CLIENT.subject, **changes):
     challenge = signer.challenge()["challenge"]
     mac = proof.request(password, challenge, NONCE, PUBLIC, subject)
     return {"challenge": challenge, "nonce": NONCE, "csr": CSR, "mac": mac, **changes}
@@ -70,7 +71,7 @@ def test_good(signer, signed, config):
 
 def test_the_url_is_at_the_address_that_the_replica_used(config, signed):
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, ipv6="::1"))
-    signer = Signer(lambda: config, lambda: NOW)
+    signer = Signer(lambda: config, TERMS, lambda: NOW)
     urls = {
         host: signer.certificate(request(signer, host=host))[1]["caucased-url"] for host in ("127.0.0.2", "6.6.6.6")
     }
@@ -103,7 +104,7 @@ def test_a_challenge_counts_once_for_who_proved_it(signer, signed):
 
 def test_an_old_challenge(config, signed):
     now = [NOW]
-    signer = Signer(lambda: config, lambda: now[0])
+    signer = Signer(lambda: config, TERMS, lambda: now[0])
     asked = request(signer)
     now[0] += timedelta(minutes=5)
     assert signer.certificate(asked) == (403, {"error": USED})
@@ -135,7 +136,7 @@ def test_no_certificate_request(signer, signed):
 
 def test_an_external_authority(config, signed):
     config = dataclasses.replace(config, caucased=Caucased("http://192.0.2.1:8009/", ()))
-    signer = Signer(lambda: config, lambda: NOW)
+    signer = Signer(lambda: config, TERMS, lambda: NOW)
     assert signer.certificate(request(signer)) == (
         409,
         {
@@ -157,10 +158,10 @@ def test_an_authority_that_fails(signer, monkeypatch):
 
 
 def test_placeholders_are_given_to_nobody(config, signed):
-    ca, crl, *_ = files.placeholders(("127.0.0.2",), NOW)
+    ca, crl, *_ = files.placeholders("mariadb", ("127.0.0.2",), NOW)
     Files(config.tls).ca.write_text(ca)
     Files(config.tls).crl.write_text(crl)
-    signer = Signer(lambda: config, lambda: NOW)
+    signer = Signer(lambda: config, TERMS, lambda: NOW)
     sentence = "it has no certificates of its own authority yet: wait a minute and try again"
     assert signer.certificate(request(signer)) == (503, {"error": f"the primary cannot sign: {sentence}"})
     assert signed == []

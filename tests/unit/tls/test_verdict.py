@@ -9,6 +9,7 @@ import pytest
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import Job
+from slapos.recipe.erp5.mariadb.terms import TERMS
 from slapos.recipe.erp5.tls import JOB, verdict
 from slapos.recipe.erp5.tls.status import Item, Shown, Status
 from tests.unit.tls.made import NOW
@@ -34,6 +35,7 @@ def status(**changes):
         "requests": 0,
         "bad_requests": (),
         "external": "",
+        "terms": TERMS,
     }
     return Status(**values | changes)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.mariadb import primary
-from slapos.recipe.erp5.tls import files, waiting
+from slapos.recipe.erp5.mariadb.terms import TERMS
+from slapos.recipe.erp5.tls import files, template, waiting
 from slapos.recipe.erp5.tls.files import Files
 
 
@@ -22,25 +22,16 @@ class Recipe:
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
         self.folder, self.ips = Path(options["folder"]), options["ip"].split()
         where = Files(self.folder)
-        wanted = waiting.wanted(
-            where, self.ips, bool(options["external-caucased-url"]), is_by_hand(options["replication"])
-        )
-        self.new: dict[Path, str] = {}
-        requests = []
-        for path, kind in wanted.items():
-            pending = Files.pending(path)
-            request = waiting.kept(pending, kind)
-            if not request:
-                self.new[pending] = waiting.new(kind)
-                request = waiting.request_of(self.new[pending])
-            requests.append(request)
-        options["requests"] = "".join(requests)
+        server = template.of_server(TERMS.server_name, self.ips)
+        ours = {where.server: server, where.client: template.CLIENT} if options["external-caucased-url"] else {}
+        upstream = where.upstream.client
+        # A primary may say that it cannot sign: then the request waits already.
+        by_hand = is_by_hand(options["replication"]) or Files.pending(upstream).exists()
+        options["requests"], self.new = waiting.prepare(ours | ({upstream: template.CLIENT} if by_hand else {}))
 
     def install(self) -> tuple[str, ...]:
-        files.ensure(self.folder, self.ips)
-        for path, content in self.new.items():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            process.write_atomically(path, content)
+        files.ensure(self.folder, TERMS.server_name, self.ips)
+        waiting.write(self.new)
         return ()
 
     update = install

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import CertificateError, ServerError
-from slapos.recipe.erp5.mariadb import live_receive, source, sql, sql_replication
+from slapos.recipe.erp5.mariadb import live_receive, source, sql, sql_replication, tls
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.bootstrap import Position
 from slapos.recipe.erp5.mariadb.config import Config
@@ -45,7 +45,7 @@ class Real:
         if reason:
             process.log(f"step: join the authority of {primary.address}: {reason}")
         try:
-            join.join(config, primary)
+            join.join(tls.giver(config, primary))
         except CertificateError as error:
             if reason:
                 raise
@@ -58,7 +58,7 @@ class Real:
         files = _files(config)
         if files is None or (where.kind == source.PLAIN and not self._is_primary(config, where)):
             return ssl.create_default_context()
-        return client_context(files)
+        return client_context(files, config.terms)
 
     def _is_primary(self, config: Config, where: Source) -> bool:
         assert config.replication

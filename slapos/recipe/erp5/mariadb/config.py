@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import config
+from slapos.recipe.erp5.mariadb.terms import TERMS
 from slapos.recipe.erp5.supervisor import Service
+from slapos.recipe.erp5.tls.partition import Caucased, Terms
 
 ADMINISTRATOR = "slapos_administrator"
 """The local administration account: one name in every partition, a password of its own in each."""
@@ -103,19 +105,6 @@ class Replication:
     allow_tcp_connections_on_replica: bool
     replicate_with_tls: bool
     control_url: str = dataclasses.field(default="", repr=False)
-
-
-@dataclass(frozen=True)
-class Caucased:
-    """The parameter `caucased`: `external_caucased_url` replaces our own authority (empty: it does not).
-
-    It is what it was when the database was created; `external_differs` says that the parameter is another one now.
-    `csr_to_sign` are PEM certificate requests of replicas that were approved by hand.
-    """
-
-    external_caucased_url: str
-    csr_to_sign: tuple[str, ...]
-    external_differs: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,6 +246,14 @@ class Config:
     def tls(self) -> Path:
         """Keys, certificates, authorities and revocation lists (tls/files.py)."""
         return self.path("srv", "tls")
+
+    @property
+    def terms(self) -> Terms:
+        return TERMS
+
+    @property
+    def certificate_secret(self) -> str:
+        return self.secrets.replication_password
 
     def program(self, name: str) -> str:
         """The path of one of MariaDB's own programs, such as program("mariadb-dump")."""

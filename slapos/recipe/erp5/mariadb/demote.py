@@ -8,7 +8,7 @@ from pymysql.connections import Connection
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.errors import Refused
-from slapos.recipe.erp5.mariadb import gtid, replica, role_state, semi_sync, sql_replication, sql_role
+from slapos.recipe.erp5.mariadb import gtid, replica, role_state, semi_sync, sql_replication, sql_role, tls
 from slapos.recipe.erp5.mariadb import primary as urls
 from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.mariadb.gtid import Gtid
@@ -68,7 +68,7 @@ def get_certificate(config: Config, act: Act, primary: Primary) -> None:
     """Join the authority of the new primary, where it has one. Raises CertificateError."""
     if not has_certificate(config, primary):
         act.step(f"have a certificate of {primary.address}")
-        join.join(config, primary)
+        join.join(tls.giver(config, primary))
 
 
 def _connect(config: Config, primary: Primary) -> Connection:

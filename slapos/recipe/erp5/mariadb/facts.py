@@ -16,6 +16,7 @@ from slapos.recipe.erp5.mariadb import gtid, primary, replication_verdict, role_
 from slapos.recipe.erp5.mariadb import status as database
 from slapos.recipe.erp5.mariadb.config import PROGRAMS, Config
 from slapos.recipe.erp5.mariadb.replication_status import ReplicationStatus, known_lag
+from slapos.recipe.erp5.mariadb.tls import Certificates
 from slapos.recipe.erp5.tls import status as tls_status
 from slapos.recipe.erp5.verdict import Verdict
 
@@ -225,7 +226,7 @@ def _backup(status: database.BackupStatus) -> Backup:
 
 
 def _certificates(config: Config, now: datetime) -> tuple[Certificate, ...]:
-    pairs, lists = tls_status.items(config, now)
+    pairs, lists = tls_status.items(Certificates(config), now)
     return tuple(_certificate(item) for item in (*pairs, *lists))
 
 

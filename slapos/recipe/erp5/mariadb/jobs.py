@@ -42,7 +42,7 @@ def _backup(where: Store, config_path: Path) -> Plan:
 
 
 def _certificates(config_path: Path) -> Plan:
-    command = _command("slapos.recipe.erp5.tls.renew", config_path)
+    command = _command("slapos.recipe.erp5.mariadb.renew_certificates", config_path)
     return Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True, longest_pause=CERTIFICATES_PAUSE)
 
 

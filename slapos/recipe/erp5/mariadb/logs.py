@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from slapos.recipe.erp5 import process
+from slapos.recipe.erp5 import nginx, process
 from slapos.recipe.erp5.errors import Busy, ServerError
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb import digest, sql
@@ -66,19 +66,7 @@ def reopen(config: Config) -> None:
         else:
             with connection:
                 sql.reopen_logs(connection)
-    master = nginx_master(config.nginx_pid)
-    if master is not None:
-        os.kill(master, signal.SIGUSR1)
-
-
-def nginx_master(pid_file: Path) -> int | None:
-    """The process number in nginx's pid file, None when there is none or it is not an nginx any more."""
-    try:
-        number = int(pid_file.read_text())
-        name = Path("/proc", str(number), "comm").read_text().strip()
-    except (OSError, ValueError):
-        return None
-    return number if name == "nginx" else None
+    nginx.tell(config.nginx_pid, signal.SIGUSR1)
 
 
 def logrotate_settings(config: Config) -> str:

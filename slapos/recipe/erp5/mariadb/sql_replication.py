@@ -16,6 +16,7 @@ from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import gtid, sql
 from slapos.recipe.erp5.mariadb.primary import Primary
 from slapos.recipe.erp5.mariadb.sql import Account
+from slapos.recipe.erp5.mariadb.terms import TERMS
 from slapos.recipe.erp5.tls.context import client_context
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.words import bracketed
@@ -35,7 +36,7 @@ def connect_primary(primary: Primary, files: Files | None, timeout: float) -> Co
     `files` are of the primary's authority (`Files.upstream`); without them the connection is plain. Each step may take
     `timeout` seconds. Raises AccessDenied, ServerError, ConfigurationError (unusable `files`); none has the password.
     """
-    context = client_context(files) if files else None
+    context = client_context(files, TERMS) if files else None
     try:
         return pymysql.connect(
             host=primary.host,

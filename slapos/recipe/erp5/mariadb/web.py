@@ -9,6 +9,7 @@ from werkzeug.wrappers import Request, Response
 
 from slapos.recipe.erp5.control.web import Endpoint, Once, as_json, refusal, stream
 from slapos.recipe.erp5.mariadb import config as configuration
+from slapos.recipe.erp5.mariadb.terms import TERMS
 
 
 class Signer(Protocol):
@@ -23,7 +24,7 @@ def signer(path: Path) -> Signer:
     """Ours, with the configuration at `path`."""
     from slapos.recipe.erp5.tls.signer import Signer  # with all that cryptography needs
 
-    return Signer(lambda: configuration.load(path))
+    return Signer(lambda: configuration.load(path), TERMS)
 
 
 def endpoints(path: Path, make_signer: Callable[[Path], Signer] = signer) -> tuple[Endpoint, ...]:

@@ -3,6 +3,7 @@
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.tls import Certificates
 from slapos.recipe.erp5.promise.base import Promise
 from slapos.recipe.erp5.tls import status, verdict
 from slapos.recipe.erp5.verdict import Verdict
@@ -13,4 +14,4 @@ class RunPromise(Promise):
 
     def judge(self, config: Config) -> Verdict:
         now = times.now()
-        return verdict.certificates(status.gather(config, now), now)
+        return verdict.certificates(status.gather(Certificates(config), now), now)

@@ -15,9 +15,9 @@ from cryptography import x509
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.http_limits import body_of, deadline
-from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import certificates, files, own, template
 from slapos.recipe.erp5.tls.certificates import Pair
+from slapos.recipe.erp5.tls.partition import Partition
 from slapos.recipe.erp5.tls.template import Template
 
 TIMEOUT = 10.0
@@ -141,14 +141,14 @@ def _age(one: x509.CertificateRevocationList) -> tuple[datetime, int]:
     return one.last_update_utc, number
 
 
-def own_certificates(config: Config) -> tuple[x509.Certificate, ...]:
+def own_certificates(config: Partition) -> tuple[x509.Certificate, ...]:
     """The certificates of our own authority, as it wrote them down itself. Raises CertificateError."""
     try:
         return certificates.certificates(own.ca(config).read_text())
     except OSError as error:
         raise CertificateError(
             f"our own certificate authority has not begun ({own.ca(config)}: {error.strerror}), expected its "
-            "certificate: read the log of the service mariadb-caucased"
+            f"certificate: read the log of the service {config.terms.authority}"
         ) from error
 
 
@@ -203,7 +203,7 @@ def obtain(url: str, request: str) -> tuple[int, str]:
 # ---- what only the signing user of our own authority can do
 
 
-def sign(config: Config, request: str, kind: Template) -> str:
+def sign(config: Partition, request: str, kind: Template) -> str:
     """The certificate (PEM) that our own authority makes for the request's key and what `kind` says.
 
     Raises CertificateError.
@@ -221,13 +221,13 @@ def sign(config: Config, request: str, kind: Template) -> str:
         return text
 
 
-def issue(config: Config, kind: Template) -> str:
+def issue(config: Partition, kind: Template) -> str:
     """A new key and certificate (PEM) of our own authority. Raises CertificateError."""
     key = files.new_key()
     return files.key_text(key) + sign(config, template.request(kind, key), kind)
 
 
-def revoke(config: Config, serial: int) -> None:
+def revoke(config: Partition, serial: int) -> None:
     """Put the certificate with this serial number on our own authority's revocation list. Raises CertificateError."""
     with asking(own.contact(config), "revoke a certificate"), contextlib.closing(_signing(config)) as client:
         try:
@@ -237,8 +237,8 @@ def revoke(config: Config, serial: int) -> None:
                 raise
 
 
-def sign_listed(config: Config) -> int:
-    """Sign the waiting requests with a key of `caucased.csr-to-sign`, as replication clients; how many there were.
+def sign_listed(config: Partition) -> int:
+    """Sign the waiting requests with a key of `caucased.csr-to-sign`, as askers get it; how many there were.
 
     Raises CertificateError.
     """
@@ -248,11 +248,11 @@ def sign_listed(config: Config) -> int:
     with asking(url, "sign what caucased.csr-to-sign lists"), contextlib.closing(_signing(config)) as client:
         numbers = [number for number, key in _waiting(client) if key in wanted]
         for number in numbers:
-            client.createCertificate(number, template.to_sign(template.CLIENT).encode())
+            client.createCertificate(number, template.to_sign(template.client(config.terms)).encode())
         return len(numbers)
 
 
-def _wanted(config: Config) -> frozenset[bytes]:
+def _wanted(config: Partition) -> frozenset[bytes]:
     """The public keys of the requests that the parameter lists; what is none is the promise's to tell."""
     keys = set()
     for text in config.caucased.csr_to_sign:
@@ -261,9 +261,10 @@ def _wanted(config: Config) -> frozenset[bytes]:
     return frozenset(keys)
 
 
-def _signing(config: Config) -> Client:
+def _signing(config: Partition) -> Client:
     if not own.user(config).exists():
-        raise CertificateError(f"{own.user(config)} is missing, expected it to be made by the service mariadb-caucased")
+        service = config.terms.authority
+        raise CertificateError(f"{own.user(config)} is missing, expected it to be made by the service {service}")
     return Client(own.contact(config), user_key=str(own.user(config)))
 
 

@@ -5,9 +5,10 @@ import ssl
 
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.tls.partition import Terms
 
 
-def client_context(files: Files) -> ssl.SSLContext:
+def client_context(files: Files, terms: Terms) -> ssl.SSLContext:
     """A context that presents `files.client` and accepts what `files.ca` has signed and `files.crl` has not revoked.
 
     Raises ConfigurationError when a file is missing or is no PEM file of its kind.
@@ -19,7 +20,7 @@ def client_context(files: Files) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
             f"the certificates in {files.folder} cannot be used ({error.strerror or type(error).__name__}), expected "
-            "ca.pem, crl.pem and client.pem: mariadb-control makes them, read the promise mariadb-certificates"
+            f"ca.pem, crl.pem and client.pem: {terms.control} makes them, read the promise {terms.promise}"
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF

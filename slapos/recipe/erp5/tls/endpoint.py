@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Small exchanges of JSON with a primary's HTTPS endpoint, with limits of time and size."""
+"""Small exchanges of JSON with another partition's endpoint, with limits of time and size."""
 
 import contextlib
 import http.client
@@ -12,13 +12,21 @@ from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.http_limits import body_of, deadline
 from slapos.recipe.erp5.tls import authority
+from slapos.recipe.erp5.tls.partition import Terms
 
 
 class Endpoint:
-    """A primary's HTTPS base, such as https://[::1]:22000, asked with the TLS of `context`."""
+    """The HTTP or HTTPS base, such as https://[::1]:22000, of who is the giver in `terms`.
 
-    def __init__(self, base: str, context: ssl.SSLContext) -> None:
-        self.base, self.context = base, context
+    It is asked with the TLS of `context`.
+    """
+
+    def __init__(self, base: str, context: ssl.SSLContext, terms: Terms) -> None:
+        self.base, self.context, self.terms = base, context, terms
+
+    def __str__(self) -> str:
+        """What sentences call it."""
+        return f"the {self.terms.giver}'s endpoint {self.base}"
 
     @property
     def host(self) -> str:
@@ -32,8 +40,7 @@ class Endpoint:
             status, answer = self._exchange(method, path, content)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise CertificateError(
-                f"the primary's endpoint {self.base} does not answer ({process.reason(error)}), expected it to run and "
-                "be reachable"
+                f"{self} does not answer ({process.reason(error)}), expected it to run and be reachable"
             ) from error
         try:
             decoded = json.loads(answer)
@@ -41,15 +48,17 @@ class Endpoint:
             decoded = None
         if not isinstance(decoded, dict):
             raise CertificateError(
-                f"the primary's endpoint {self.base} answers with HTTP status {status} and no JSON object, expected "
-                "the endpoint of a MariaDB partition: compare replication.primary-url with what the primary publishes"
+                f"{self} answers with HTTP status {status} and no JSON object, expected {self.terms.endpoint}"
             )
         return status, decoded
 
     def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes]:
         parts = urlsplit(self.base)
-        connection = http.client.HTTPSConnection(
-            self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context
+        connection = (
+            http.client.HTTPSConnection(self.host, parts.port or 443, timeout=authority.TIMEOUT, context=self.context)
+            if parts.scheme == "https"
+            # Where all that matters is proved in what is said (join.py, introduction.py), the wire need not be.
+            else http.client.HTTPConnection(self.host, parts.port or 80, timeout=authority.TIMEOUT)
         )
         headers = {"Content-Type": "application/json"} if content is not None else {}
         with contextlib.closing(connection), deadline(connection, authority.DEADLINE):

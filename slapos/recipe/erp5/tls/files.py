@@ -16,11 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from slapos.recipe.erp5 import process, times
+from slapos.recipe.erp5.tls.partition import CLIENT_NAME
 
-CLIENT_NAME = "slapos-replication-client"
 CLIENT_SUBJECT = f"/CN={CLIENT_NAME}"
 """The subject of every replication client, in the form of REQUIRE SUBJECT: an account has one, and grants replicate."""
-SERVER_NAME = "mariadb"
 PLACEHOLDER_NAME = "placeholder until the certificate authority has answered"
 KEY_SIZE = 2048
 PLACEHOLDER_VALIDITY = timedelta(days=3650)
@@ -43,7 +42,7 @@ class Files:
 
     @property
     def server(self) -> Path:
-        """Key and certificate of mariadbd and nginx."""
+        """Key and certificate of the partition's servers."""
         return self.folder / "server.pem"
 
     @property
@@ -94,8 +93,8 @@ def addresses(ips: Iterable[str]) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips if ip])
 
 
-def ensure(folder: Path, ips: Iterable[str]) -> bool:
-    """Put placeholders into `folder` when it lacks a file that mariadbd and nginx cannot start without; whether it did.
+def ensure(folder: Path, server_name: str, ips: Iterable[str]) -> bool:
+    """Put placeholders into `folder` when it lacks a file that servers cannot start without; whether it did.
 
     They are of an authority that nobody trusts and whose key is thrown away. What is there already stays, unless it
     could not be used with what is missing: the four files belong together.
@@ -105,13 +104,13 @@ def ensure(folder: Path, ips: Iterable[str]) -> bool:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if all(path.exists() for path in wanted):
         return False
-    made = placeholders(tuple(ips), times.now())
+    made = placeholders(server_name, tuple(ips), times.now())
     for path, content in zip(wanted, made, strict=True):
         process.write_atomically(path, content)
     return True
 
 
-def placeholders(ips: tuple[str, ...], now: datetime) -> tuple[str, str, str, str]:
+def placeholders(server_name: str, ips: tuple[str, ...], now: datetime) -> tuple[str, str, str, str]:
     """The texts of ca.pem, crl.pem, server.pem and client.pem of an authority of the moment."""
     key, issuer = new_key(), name(PLACEHOLDER_NAME)
     since, until = now - timedelta(days=1), now + PLACEHOLDER_VALIDITY
@@ -129,7 +128,7 @@ def placeholders(ips: tuple[str, ...], now: datetime) -> tuple[str, str, str, st
         .sign(key, hashes.SHA256())
     )
     server_key, client_key = new_key(), new_key()
-    server = _certificate(name(SERVER_NAME), issuer, server_key, since, until).add_extension(addresses(ips), False)
+    server = _certificate(name(server_name), issuer, server_key, since, until).add_extension(addresses(ips), False)
     client = _certificate(name(CLIENT_NAME), issuer, client_key, since, until).add_extension(
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False
     )

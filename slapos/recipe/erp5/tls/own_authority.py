@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import hashes
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
-from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import certificates, files, own
+from slapos.recipe.erp5.tls.exchange import Wsgi
+from slapos.recipe.erp5.tls.partition import Partition
 
 VALIDITY_DAYS = 93
 """caucase's own: renewed under a third of it; an authority lives four times that, a revocation list 30 days."""
@@ -38,7 +39,7 @@ NEVER = 60.0
 # ---- the authority's database, before it serves
 
 
-def prepare(config: Config, now: datetime) -> None:
+def prepare(config: Partition, now: datetime) -> None:
     """Make the authorities, and the signing user's key with its certificate where it is missing or soon to expire.
 
     Also writes down our authority's certificates, which is how the partition's programs know it.
@@ -53,7 +54,7 @@ def prepare(config: Config, now: datetime) -> None:
         process.write_atomically(own.user(config), _new_user(users))
 
 
-def is_due(config: Config, now: datetime, authorities: Sequence[x509.Certificate] | None = None) -> bool:
+def is_due(config: Partition, now: datetime, authorities: Sequence[x509.Certificate] | None = None) -> bool:
     """Whether a new key and certificate for signing are needed: there are none, or not for much longer.
 
     With `authorities` also when none of these, the present ones of users, signed it.
@@ -75,7 +76,7 @@ def _new_user(users: Any) -> str:
     return files.key_text(key) + users.getCertificate(number).decode()
 
 
-def _authority(config: Config) -> Any:
+def _authority(config: Partition) -> Any:
     """caucase's authority for services, made as its own server makes it, which takes what it finds."""
     return ca.CertificateAuthority(
         storage=storage.SQLite3Storage(db_path=str(own.database(config)), table_prefix="cas"),
@@ -87,7 +88,7 @@ def _authority(config: Config) -> Any:
     )
 
 
-def _users_authority(config: Config) -> Any:
+def _users_authority(config: Partition) -> Any:
     """The same for users, who may sign."""
     kept = {"crt_keep_time": VALIDITY_DAYS, "crt_read_keep_time": VALIDITY_DAYS, "enforce_unique_key_id": True}
     return ca.UserCertificateAuthority(
@@ -102,12 +103,14 @@ def _users_authority(config: Config) -> Any:
 # ---- serving
 
 
-def serve(config: Config, until: Callable[[datetime], datetime]) -> None:
+def serve(config: Partition, until: Callable[[datetime], datetime], around: Callable[[Wsgi], Wsgi] | None) -> None:
     """Run caucased in this process, until a signal. Raises OSError when an address is in use.
 
-    `until` is what its main thread waits with for a moment; it returns the present.
+    `until` is what its main thread waits with for a moment; it returns the present. `around` may add to what is served.
     """
     http.ThreadingWSGIServer = Server
+    if around:
+        http.Application = lambda **options: around(wsgi.Application(**options))
     wsgi.MAX_BODY_LENGTH = LARGEST_REQUEST
     with process.attempting(f"serve as a certificate authority at {own.netloc(config)}"):
         http.main(
@@ -118,7 +121,7 @@ def serve(config: Config, until: Callable[[datetime], datetime]) -> None:
         )
 
 
-def options(config: Config, addresses: Sequence[str]) -> list[str]:
+def options(config: Partition, addresses: Sequence[str]) -> list[str]:
     """caucased's command line, to listen on `addresses`."""
     folder = own.folder(config)
     return [
@@ -137,7 +140,7 @@ def options(config: Config, addresses: Sequence[str]) -> list[str]:
 
 
 def exists(ip: str) -> bool:
-    """Whether this machine has the address: caucased, unlike MariaDB, ends when one of several is not there."""
+    """Whether this machine has the address: caucased, unlike most servers, ends when one of several is not there."""
     with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((ip, 0))

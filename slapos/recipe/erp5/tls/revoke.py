@@ -1,32 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Program mariadb-revoke-certificate: shuts out whoever has a certificate of our authority, connected or not."""
+"""Shuts out whoever has a certificate of our authority, connected or not."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError, ConfigurationError
-from slapos.recipe.erp5.mariadb import config as configuration
-from slapos.recipe.erp5.mariadb import sql, sql_replication
-from slapos.recipe.erp5.mariadb.config import Config
 from slapos.recipe.erp5.tls import authority, certificates, join, renew
 from slapos.recipe.erp5.tls.files import Files
+from slapos.recipe.erp5.tls.service import Service
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 it is revoked and in force, 1 it is not (one sentence on stderr), 75 another run is at it."""
-    parser = argparse.ArgumentParser(prog="mariadb-revoke-certificate", description="Revoke a replica's certificate.")
-    parser.add_argument("--config", required=True, help="the partition's etc/mariadb.json")
-    parser.add_argument(
-        "certificate", help="its serial number, as the log of mariadb-control has it, or a PEM file that holds it"
-    )
-    options = parser.parse_args(arguments)
-    return process.program(lambda: revoke(configuration.load(options.config), options.certificate))
+def revoke(service: Service, certificate: str) -> int:
+    """Revoke it, have the servers know, and end the connections that were made before. Raises Error.
 
-
-def revoke(config: Config, certificate: str) -> int:
-    """Revoke it, have both servers know, and end the connections that were made before. Raises Error."""
+    Returns a program's exit status: 0 it is revoked and in force, 1 it is not, 75 another run is at it.
+    """
+    config = service.config
     serial = serial_number(certificate)
     if config.caucased.external_caucased_url:
         raise ConfigurationError(
@@ -35,18 +24,17 @@ def revoke(config: Config, certificate: str) -> int:
         )
     with process.step(f"revoke the certificate with serial number {serial}"):
         authority.revoke(config, serial)
-    status = renew.one_at_a_time(config)
+    status = renew.one_at_a_time(service)
     if not certificates.is_listed(serial, join.read_trust(Files(config.tls)).lists):
         if status:
             return status
         raise CertificateError(f"{Files(config.tls).crl} does not list {serial}, expected it to: run this again")
-    with sql.connect(config.defaults_file) as connection:
-        count = sql_replication.disconnect_replicas(connection)
+    shut_out = service.shut_out()
     if config.caucased.csr_to_sign:
         process.log(
             "warning: who is to be kept out must not be in caucased.csr-to-sign any more, or its key is signed again"
         )
-    process.log(f"it is in force; {count} replicas were disconnected, and come back unless they have that certificate")
+    process.log(f"it is in force; {shut_out}")
     return 0
 
 
@@ -60,7 +48,3 @@ def serial_number(certificate: str) -> int:
         raise ConfigurationError(
             f"{certificate} is neither a serial number nor a PEM file with a certificate: give one of the two"
         ) from error
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

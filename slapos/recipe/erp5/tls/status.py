@@ -2,24 +2,19 @@
 """Gathers how the partition's certificates stand: what lies on disk, what the servers really show, how renewal goes."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-
-import pymysql
 
 from slapos.recipe.erp5.control import state
 from slapos.recipe.erp5.control.state import Job
-from slapos.recipe.erp5.errors import CertificateError, Error
-from slapos.recipe.erp5.mariadb import sql
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.tls import JOB, certificates, own
-from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.files import Files
-from slapos.recipe.erp5.words import bracketed
+from slapos.recipe.erp5.tls.partition import Partition, Terms
+from slapos.recipe.erp5.tls.service import Look, Service
 
 TIMEOUT = 4
 """Seconds that one step of a look at a server may take; a promise is killed after 20 s."""
@@ -58,7 +53,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Status:
-    """`fingerprint` is of the certificate in server.pem; `job` is the scheduler's record of the renewal.
+    """`fingerprint` is of the certificate in `file`, which servers show; `job` is the record of the renewal.
 
     `bad_requests` are the positions in `caucased.csr-to-sign` of what is no request; `external` is another authority's
     URL, which is used instead of our own, or empty.
@@ -72,57 +67,48 @@ class Status:
     requests: int
     bad_requests: tuple[int, ...]
     external: str
+    terms: Terms
     external_differs: bool = False
+    file: str = "server.pem"
 
 
-def gather(config: Config, now: datetime) -> Status:
+def gather(service: Service, now: datetime) -> Status:
     """Look. Raises Error when the scheduler's state cannot be read."""
+    config = service.config
     where = Files(config.tls)
-    pairs, lists = items(config, now)
+    pairs, lists = items(service, now)
     return Status(
         certificates=pairs,
         lists=lists,
-        shown=_shown(config),
-        fingerprint=_fingerprint(where.server),
+        shown=seen(service.looks()),
+        fingerprint=fingerprint(where.server),
         job=state.load(config.scheduler_state).job(JOB),
         requests=len(config.caucased.csr_to_sign),
         bad_requests=_bad_requests(config),
         external=config.caucased.external_caucased_url,
+        terms=config.terms,
         external_differs=config.caucased.external_differs,
     )
 
 
-def items(config: Config, now: datetime) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+def items(service: Service, now: datetime) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """The certificates and the revocation lists on disk; no server is looked at."""
-    where, authority = Files(config.tls), own.url(config)
-    pairs = [_pair(where, where.server, authority, now), _pair(where, where.client, authority, now)]
-    lists = [_list(where.crl, where.crl.name, authority, now)]
+    where, authority = Files(service.config.tls), own.url(service.config)
+    pairs = [pair(where, where.server, authority, now), pair(where, where.client, authority, now)]
+    lists = [revocation_list(where.crl, where.crl.name, authority, now)]
     upstream = where.upstream
-    if follows_with_tls(config):
-        pairs.append(_pair(upstream, upstream.client, "", now, "upstream/"))
-        lists.append(_list(upstream.crl, f"upstream/{upstream.crl.name}", "", now))
-    elif upstream.pending(upstream.client).exists() and config.replication:
-        url = config.replication.caucased_url
-        pairs.append(Item(f"upstream/{upstream.client.name}", url, waiting=True))
+    if service.follows():
+        pairs.append(pair(upstream, upstream.client, "", now, "upstream/"))
+        lists.append(revocation_list(upstream.crl, f"upstream/{upstream.crl.name}", "", now))
+    elif upstream.pending(upstream.client).exists() and (givers := service.givers()):
+        pairs.append(Item(f"upstream/{upstream.client.name}", givers[-1].authority_url, waiting=True))
     return tuple(pairs), tuple(lists)
-
-
-def follows_with_tls(config: Config) -> bool:
-    """Whether the database is a replica that has a certificate of its primary's authority, or should have one."""
-    wanted = config.replication is not None and config.replication.replicate_with_tls
-    if not (wanted or Files(config.tls).upstream.client.exists()):
-        return False
-    try:
-        with sql.connect(config.defaults_file, timeout=TIMEOUT) as connection:
-            return sql.is_replica(connection)
-    except Error:
-        return False  # no server: whoever is making one joins by itself, and a stopped one needs no certificate
 
 
 # ---- files
 
 
-def _pair(where: Files, path: Path, authority: str, now: datetime, prefix: str = "") -> Item:
+def pair(where: Files, path: Path, authority: str, now: datetime, prefix: str = "") -> Item:
     name, waiting = f"{prefix}{path.name}", where.pending(path).exists()
     try:
         certificate = certificates.pair(path.read_text()).certificate
@@ -141,7 +127,7 @@ def _pair(where: Files, path: Path, authority: str, now: datetime, prefix: str =
     )
 
 
-def _list(path: Path, name: str, authority: str, now: datetime) -> Item:
+def revocation_list(path: Path, name: str, authority: str, now: datetime) -> Item:
     try:
         lists = certificates.revocation_lists(path.read_text())
     except FileNotFoundError:
@@ -158,7 +144,7 @@ def _written(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
     try:
         return _of(certificates.parts(path.read_text(), "CERTIFICATE")[0])
     except (OSError, IndexError, ValueError):
@@ -169,7 +155,7 @@ def _of(text: str) -> str:
     return certificates.fingerprint(ssl.PEM_cert_to_DER_cert(text))
 
 
-def _bad_requests(config: Config) -> tuple[int, ...]:
+def _bad_requests(config: Partition) -> tuple[int, ...]:
     bad = []
     for number, text in enumerate(config.caucased.csr_to_sign, 1):
         try:
@@ -182,38 +168,21 @@ def _bad_requests(config: Config) -> tuple[int, ...]:
 # ---- servers
 
 
-def _shown(config: Config) -> tuple[Shown, ...]:
-    """What MariaDB shows, and nginx on each address where it speaks TLS."""
-    hosts = [host for host in (config.network.ipv6, config.network.ipv4 if config.replicas_use_tls else "") if host]
-    looks: list[tuple[str, Callable[[], str]]] = [("MariaDB", partial(_mariadb, config))]
-    for host in hosts:
-        where = f"{bracketed(host)}:{config.network.backup_port}"
-        looks.append((f"nginx at {where}", partial(_nginx, host, config.network.backup_port)))
-    with ThreadPoolExecutor(len(looks)) as pool:
-        return tuple(pool.map(lambda look: _look(*look), looks))
+def seen(looks: Sequence[Look]) -> tuple[Shown, ...]:
+    """What each server shows."""
+    with ThreadPoolExecutor(max(len(looks), 1)) as pool:
+        return tuple(pool.map(_look, looks))
 
 
-def _look(who: str, look: Callable[[], str]) -> Shown:
+def _look(look: Look) -> Shown:
     try:
-        return Shown(who, look())
+        return Shown(look.who, look.look())
     except ssl.SSLError as error:
-        return Shown(who, error=error.reason or str(error))
-    except (OSError, pymysql.MySQLError) as error:
-        return Shown(who, error=str(error), down=True)
+        return Shown(look.who, error=error.reason or str(error))
+    except OSError as error:
+        return Shown(look.who, error=str(error), down=True)
 
 
-def _mariadb(config: Config) -> str:
-    """Over its socket, where the administration account may always log in; certificates are the same everywhere."""
-    limits = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
-    connection = pymysql.connect(
-        read_default_file=str(config.defaults_file), unix_socket=str(config.socket), ssl=unverified(), **limits
-    )
-    with connection:
-        peer = connection._sock
-        if not isinstance(peer, ssl.SSLSocket):
-            raise ssl.SSLError("it offers no TLS")
-        return certificates.fingerprint(peer.getpeercert(True) or b"")
-
-
-def _nginx(host: str, port: int) -> str:
+def shown(host: str, port: int) -> str:
+    """The fingerprint of the certificate that an HTTPS server shows. Raises OSError."""
     return _of(ssl.get_server_certificate((host, port), timeout=TIMEOUT))

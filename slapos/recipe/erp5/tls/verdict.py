@@ -17,7 +17,6 @@ FAILING = timedelta(hours=1)
 """How long the renewal may fail before it is reported: authorities are restarted now and then."""
 LOADING = timedelta(minutes=2)
 """How long after a file's change the servers may show the old one."""
-LOG = "read the log of the service mariadb-control"
 
 
 def certificates(status: Status, now: datetime) -> Verdict:
@@ -42,22 +41,26 @@ def _certificate_problems(status: Status, item: Item, now: datetime) -> Iterator
     elif item.error:
         yield (
             f"{item.name} cannot be used ({item.error}), expected a key with its certificate, which the renewal puts "
-            f"there{_said(status)}: {LOG}"
+            f"there{_said(status)}: {_log(status)}"
         )
     elif item.placeholder and item.written and now - item.written > FIRST:
         yield (
             f"{item.name} is still a placeholder after {duration(now - item.written)}, expected a certificate of "
-            f"{item.authority}{_said(status)}: read the logs of the services mariadb-caucased and mariadb-control"
+            f"{item.authority}{_said(status)}: read the logs of the services {status.terms.authority} and "
+            f"{status.terms.control}"
         )
     elif not item.placeholder and item.left < ALARM_UNDER:
-        yield (f"{item.name} {_ends(item)}, expected it to be renewed under {RENEW_UNDER:.0%}{_said(status)}: {LOG}")
+        yield (
+            f"{item.name} {_ends(item)}, expected it to be renewed under {RENEW_UNDER:.0%}{_said(status)}: "
+            f"{_log(status)}"
+        )
 
 
 def _waiting(status: Status, item: Item) -> str:
     if item.name.startswith("upstream/"):
-        remedy = "add our caucased-csr-to-sign to caucased.csr-to-sign of the primary, or have it signed there"
+        remedy = f"{status.terms.by_hand}, or have it signed there"
     else:
-        remedy = f"have it signed there (its number is in the log of the service mariadb-control{_said(status)})"
+        remedy = f"have it signed there (its number is in the log of the service {status.terms.control}{_said(status)})"
     return (
         f"the request for {item.name} waits at {item.authority} for somebody's approval, expected a certificate: "
         f"{remedy}; then it goes on by itself"
@@ -66,11 +69,11 @@ def _waiting(status: Status, item: Item) -> str:
 
 def _list_problems(status: Status, item: Item) -> Iterator[str]:
     if item.error:
-        yield f"{item.name} cannot be used ({item.error}), expected a revocation list{_said(status)}: {LOG}"
+        yield f"{item.name} cannot be used ({item.error}), expected a revocation list{_said(status)}: {_log(status)}"
     elif item.left < ALARM_UNDER:
         yield (
             f"the revocation list {item.name} {_ends(item)}, expected a newer one of its authority, as nobody is let "
-            f"in by one that expired{_said(status)}: see that the authority runs and can be reached, and {LOG}"
+            f"in by one that expired{_said(status)}: see that the authority runs and can be reached, and {_log(status)}"
         )
 
 
@@ -91,15 +94,15 @@ def _renewal_problems(status: Status, now: datetime) -> Iterator[str]:
 
 
 def _shown_problems(status: Status, shown: Shown, now: datetime) -> Iterator[str]:
-    written = next((item.written for item in status.certificates if item.name == "server.pem"), None)
+    written = next((item.written for item in status.certificates if item.name == status.file), None)
     if shown.down or (written and now - written < LOADING):
         return
     if shown.error:
-        yield f"{shown.who} shows no certificate ({shown.error}), expected the one in server.pem: restart it"
+        yield f"{shown.who} shows no certificate ({shown.error}), expected the one in {status.file}: restart it"
     elif status.fingerprint and shown.fingerprint != status.fingerprint:
         yield (
-            f"{shown.who} shows another certificate than the one in server.pem, expected it to have read the new one"
-            f"{_said(status)}: {LOG}, and restart it"
+            f"{shown.who} shows another certificate than the one in {status.file}, expected it to have read the new one"
+            f"{_said(status)}: {_log(status)}, and restart it"
         )
 
 
@@ -107,19 +110,23 @@ def _request_problems(status: Status) -> Iterator[str]:
     if status.external_differs:
         yield (
             f"the certificate authority is {status.external or 'our own'}, expected another one, as "
-            "caucased.external-caucased-url says, which takes effect at the database's creation alone, or all replicas "
-            f"would be shut out: give {status.external or 'none'} there"
+            "caucased.external-caucased-url says, which takes effect at the database's creation alone, or all "
+            f"{status.terms.asker}s would be shut out: give {status.external or 'none'} there"
         )
     for number in status.bad_requests:
         yield (
-            f"caucased.csr-to-sign: entry {number} is no certificate request in PEM, expected what a replica publishes "
-            "as caucased-csr-to-sign: correct it"
+            f"caucased.csr-to-sign: entry {number} is no certificate request in PEM, expected what a "
+            f"{status.terms.asker} publishes as caucased-csr-to-sign: correct it"
         )
     if status.requests and status.external:
         yield (
             f"caucased.csr-to-sign is given, and the authority {status.external} is used, where we cannot sign, "
             "expected one of both: have the requests signed there"
         )
+
+
+def _log(status: Status) -> str:
+    return f"read the log of the service {status.terms.control}"
 
 
 def _said(status: Status) -> str:

@@ -2,32 +2,46 @@
 """Certificate requests that wait for a person: each lies in one file with its key, beside its certificate."""
 
 import contextlib
-import ipaddress
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.tls import certificates, files, template
-from slapos.recipe.erp5.tls.files import SERVER_NAME, Files
+from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.template import Template
 
 
-def wanted(where: Files, ips: Iterable[str], external: bool, by_hand: bool) -> dict[Path, Template]:
-    """The files whose requests a person is to approve, and what they ask for.
+def wanted(kinds: Mapping[Path, Template]) -> dict[Path, Template]:
+    """Of the files whose certificates a person approves, those whose requests are to be approved now, and their kinds.
 
-    `external`: our own certificates are another authority's; `by_hand`: ours as a replica is approved at the primary.
     What has a certificate already needs none, unless it asks for another one.
     """
-    server = Template(SERVER_NAME, frozenset(str(ipaddress.ip_address(ip)) for ip in ips if ip))
-    ours = {where.server: server, where.client: template.CLIENT} if external else {}
-    upstream = where.upstream.client
-    # A primary may say that it cannot sign: then the request waits already.
-    theirs = {upstream: template.CLIENT} if by_hand or Files.pending(upstream).exists() else {}
-    return {path: kind for path, kind in (ours | theirs).items() if Files.pending(path).exists() or _is_open(path)}
+    return {path: kind for path, kind in kinds.items() if Files.pending(path).exists() or is_open(path)}
 
 
-def _is_open(path: Path) -> bool:
+def prepare(kinds: Mapping[Path, Template]) -> tuple[str, dict[Path, str]]:
+    """The requests (PEM, one after the other) of wanted(kinds), and the files that have yet to be written for them."""
+    new: dict[Path, str] = {}
+    requests = []
+    for path, kind in wanted(kinds).items():
+        pending = Files.pending(path)
+        request = kept(pending, kind)
+        if not request:
+            new[pending] = made(kind)
+            request = request_of(new[pending])
+        requests.append(request)
+    return "".join(requests), new
+
+
+def write(new: Mapping[Path, str]) -> None:
+    """Write what prepare() made."""
+    for path, content in new.items():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        process.write_atomically(path, content)
+
+
+def is_open(path: Path) -> bool:
     """Whether there is no certificate at `path` but a placeholder at most."""
     try:
         return certificates.is_placeholder(certificates.pair(path.read_text()).certificate)
@@ -40,9 +54,8 @@ def request(pending: Path, kind: Template) -> str:
     found = kept(pending, kind)
     if found:
         return found
-    pending.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = new(kind)
-    process.write_atomically(pending, content)
+    content = made(kind)
+    write({pending: content})
     return request_of(content)
 
 
@@ -56,7 +69,7 @@ def kept(pending: Path, kind: Template) -> str:
     return ""
 
 
-def new(kind: Template) -> str:
+def made(kind: Template) -> str:
     """What such a file holds: a new private key, and its request."""
     key = files.new_key()
     return files.key_text(key) + template.request(kind, key)
