@@ -40,7 +40,15 @@ EVERYTHING = (
     | UPSTREAM
     | CONTROL
 )
-CASES: dict[str, tuple[dict, dict]] = {"neo-default": ({}, ONE), "neo-everything": (EVERYTHING, TWO)}
+SSL = {"enable": True, "upstream-certificate-url": "http://SECRET@127.0.0.9:24000", "csr-to-sign": ["A REQUEST"]}
+EXTERNAL = {"enable": True, "external-caucased-url": "http://127.0.0.7:8009/"}
+ASKING = {"neo-node-0": ONE["neo-node-0"] | {"request": "ANOTHER REQUEST"}}
+CASES: dict[str, tuple[dict, dict]] = {
+    "neo-default": ({}, ONE),
+    "neo-everything": (EVERYTHING, TWO),
+    "neo-ssl": (UPSTREAM | {"use-ipv6": True, "ssl": SSL}, ONE),
+    "neo-ssl-external": ({"ssl": EXTERNAL}, ASKING),
+}
 NODE = {
     "cluster": "CLUSTER",
     "masters": ["127.0.0.1:30000", "127.0.0.1:30001"],
@@ -53,10 +61,13 @@ NODE = {
     "upstream-cluster": "",
     "upstream-masters": "",
     "use-ipv6": False,
+    "ssl": {"caucased-url": "", "secret": ""},
 }
 NODE_CASES: dict[str, dict] = {
     "neo-node-default": NODE,
     "neo-node-waiting": NODE | {"masters": []},
+    "neo-node-ssl": NODE | {"ssl": {"caucased-url": "http://127.0.0.1:24000", "secret": "SECRET"}},
+    "neo-node-ssl-external": NODE | {"ssl": {"caucased-url": "http://127.0.0.7:8009", "secret": ""}},
     "neo-node-backup": NODE | UPSTREAM | {"master": False, "storage-count": 2, "use-ipv6": True, "autostart": 0},
 }
 

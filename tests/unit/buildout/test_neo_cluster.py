@@ -24,7 +24,15 @@ DEFAULTS = {
     "autostart": True,
     "upstream-cluster": "",
     "upstream-masters": "",
+    "ssl": {"enable": False, "upstream-certificate-url": "", "external-caucased-url": "", "csr-to-sign": []},
 }
+EXTERNAL = "http://127.0.0.7:8009"
+
+
+def ssl(**values):
+    return {"ssl": DEFAULTS["ssl"] | {"enable": True} | {key.replace("_", "-"): value for key, value in values.items()}}
+
+
 UPSTREAM = {"upstream-cluster": "main", "upstream-masters": "127.0.0.9:30000"}
 
 
@@ -37,6 +45,7 @@ class Instance:
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.published, self.requests, self.refuses = folder, {}, [], False
+        self.ssl = {"caucased-url": "", "secret": ""}
         monkeypatch.setattr(neo_nodes, "asker", lambda buildout, connection: self.ask)
 
     def ask(self, name, parameters, sla):
@@ -58,7 +67,7 @@ class Instance:
         Cluster(None, "cluster", options)
         more = dict.fromkeys(neo_nodes.CONNECTION, "")
         more |= {"created-path": options["storage-path"], "told-path": str(self.folder / "neo/told.json")}
-        options |= more | {"autostart": configuration["autostart"]}
+        options |= more | {"autostart": configuration["autostart"], "ssl": self.ssl}
         assert Nodes(None, "nodes", options).install() == ()
         return options
 
@@ -97,6 +106,20 @@ REFUSED = {
     "both": (
         {"storage-count": 2, **nodes(1)},
         "storage-count: node-list says it of each node; give one of the two.",
+    ),
+    "TLS that is off": (
+        ssl(enable=False, csr_to_sign=["x"]),
+        "ssl.csr-to-sign: it is given and ssl.enable is false; make that true, or leave it out.",
+    ),
+    "two authorities": (
+        ssl(external_caucased_url=EXTERNAL, upstream_certificate_url="http://s@a:1"),
+        f"ssl.upstream-certificate-url: the authority {EXTERNAL} is used, which we are not; have requests signed there,"
+        " for the upstream and its backup alike, and leave it out.",
+    ),
+    "no URL of certificates": (
+        ssl(upstream_certificate_url="http://127.0.0.1:24000"),
+        "ssl.upstream-certificate-url: it is not http://secret@host:port, expected what the upstream publishes as "
+        "neo-certificate-url",
     ),
     "upstream without masters": (
         {"upstream-cluster": "main"},
@@ -179,6 +202,25 @@ def test_another_layout_is_refused_once_there_is_a_database(created, parameter, 
     assert created.requests == []
 
 
+@pytest.mark.parametrize(
+    "given, parameter, value, before",
+    [(ssl(), "ssl.enable", "true", "false"), (ssl(external_caucased_url=EXTERNAL), "ssl.enable", "true", "false")],
+)
+def test_a_database_gets_no_other_authority(created, given, parameter, value, before):
+    with pytest.raises(UserError, match=f"^{parameter}: it is {value}, but the database was created with {before}, "):
+        created.process(**given, **nodes(2, 1))
+
+
+def test_nodes_are_told_of_the_authority_and_their_requests_are_passed_on(instance):
+    instance.ssl = {"caucased-url": EXTERNAL, "secret": ""}
+    instance.publish("neo-node-0")
+    instance.published["neo-node-0"]["request"] = "REQUEST"
+    options = instance.process(**ssl(external_caucased_url=EXTERNAL))
+    assert [parameters["ssl"] for _, parameters, _ in instance.requests] == [instance.ssl] * 2
+    assert options["requests"] == "REQUEST"
+    assert "request" not in options["found"][0]
+
+
 def test_the_upstream_counts_when_the_database_is_created_alone(created):
     options = created.process(**UPSTREAM, **nodes(2, 1))
     assert options["upstream"] is None
@@ -238,7 +280,7 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_begin_anew(created):
 
 def test_addresses_of_a_node():
     options = {"ip": "::1", "master": True, "storage-count": 2, "master-port": "1", "admin-port": "2"}
-    options |= {"storage-port": "3", "control-url": "https://[::1]:4/#token"}
+    options |= {"storage-port": "3", "control-url": "https://[::1]:4/#token", "request": ""}
     Addresses(None, "addresses", options)
     assert options["addresses"] == {
         "master": "[::1]:1",
@@ -249,3 +291,6 @@ def test_addresses_of_a_node():
     options |= {"ip": "127.0.0.1", "master": False}
     Addresses(None, "addresses", options)
     assert (options["addresses"]["master"], options["addresses"]["admin"]) == ("", "127.0.0.1:2")
+    options |= {"request": "REQUEST"}
+    Addresses(None, "addresses", options)
+    assert options["addresses"]["request"] == "REQUEST"

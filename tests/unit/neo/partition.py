@@ -6,9 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5.neo import ask as asked
-from slapos.recipe.erp5.neo.config import ClusterConfig, Control, Monitor, Network, Node, NodeConfig, Software, Upstream
+from slapos.recipe.erp5.neo import tls
+from slapos.recipe.erp5.neo.config import (
+    ClusterConfig,
+    ClusterTls,
+    Control,
+    Monitor,
+    Network,
+    Node,
+    NodeConfig,
+    Software,
+    Upstream,
+)
+from slapos.recipe.erp5.tls.partition import Caucased
 
-SOFTWARE = Software("/none/neoppod", "/none/neo_master.py", "/none/neo_ask.py")
+TLS = ClusterTls("127.0.0.1", "", 24000, Caucased("", ()), "SECRET", "")
+SOFTWARE = Software("/none/neoppod", "/none/neo_master.py", "/none/neo_ask.py", "/none/neo_tls.py")
 CONTROL = Control("127.0.0.1", 28000)
 UPSTREAM = Upstream("main", "127.0.0.9:30000")
 
@@ -31,6 +44,7 @@ def node(partition: Path, **fields: Any) -> NodeConfig:
         autostart=4,
         founding=True,
         upstream=None,
+        tls=None,
         control=CONTROL,
     )
     return dataclasses.replace(config, **fields)
@@ -53,10 +67,16 @@ def cluster(**fields: Any) -> ClusterConfig:
         differences=(),
         autostart=True,
         monitor=Monitor(60, ()),
+        tls=None,
         control=CONTROL,
         upstream_control_url="",
     )
     return dataclasses.replace(config, **fields)
+
+
+def authority(folder: Path, **fields: Any) -> tls.Authority:
+    """Of a cluster with TLS; `fields` replace those of its parameter."""
+    return tls.authority(cluster(partition=str(folder), tls=dataclasses.replace(TLS, **fields)))
 
 
 def storage(state: str) -> asked.Node:

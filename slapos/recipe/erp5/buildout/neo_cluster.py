@@ -11,9 +11,11 @@ from zc.buildout import UserError
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.neo import tls
 from slapos.recipe.erp5.neo.config import Upstream
+from slapos.recipe.erp5.tls.files import Files
 
-LAYOUT = ("cluster", "partitions", "replicas", "engine", "use-ipv6")
+LAYOUT = ("cluster", "partitions", "replicas", "engine", "use-ipv6", "ssl.enable", "ssl.external-caucased-url")
 """The parameters that cannot be changed later."""
 
 
@@ -40,6 +42,8 @@ class Created:
     replicas: int
     engine: str
     use_ipv6: bool
+    ssl_enable: bool
+    ssl_external_caucased_url: str
     upstream: Upstream | None
     nodes: tuple[Node, ...]
 
@@ -108,11 +112,30 @@ def check(parameters: Mapping[str, Any]) -> None:
             f"replicas: {parameters['replicas']} need at least {parameters['replicas'] + 1} storages, and there are"
             f" {storages}; give fewer, or add storages."
         )
+    check_ssl(parameters["ssl"])
     if bool(parameters["upstream-cluster"]) != bool(parameters["upstream-masters"]):
         given, other = ("upstream-cluster", "upstream-masters")[:: 1 if parameters["upstream-cluster"] else -1]
         raise ConfigurationError(
             f"{other}: it is empty and {given} is not; give both, as the upstream publishes them, or none."
         )
+
+
+def check_ssl(ssl: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for what of `ssl` could never work."""
+    external, upstream = ssl["external-caucased-url"], ssl["upstream-certificate-url"]
+    given = [name for name, value in ssl.items() if name != "enable" and value]
+    if given and not ssl["enable"]:
+        raise ConfigurationError(
+            f"ssl.{given[0]}: it is given and ssl.enable is false; make that true, or leave it out."
+        )
+    if external and (upstream or ssl["csr-to-sign"]):
+        other = "upstream-certificate-url" if upstream else "csr-to-sign"
+        raise ConfigurationError(
+            f"ssl.{other}: the authority {external} is used, which we are not; have requests signed there, for the"
+            " upstream and its backup alike, and leave it out."
+        )
+    if upstream:
+        tls.giver(Files(Path()), upstream)
 
 
 def requested(parameters: Mapping[str, Any], cluster: str) -> Created:
@@ -124,6 +147,8 @@ def requested(parameters: Mapping[str, Any], cluster: str) -> Created:
         replicas=parameters["replicas"],
         engine=parameters["engine"],
         use_ipv6=parameters["use-ipv6"],
+        ssl_enable=parameters["ssl"]["enable"],
+        ssl_external_caucased_url=parameters["ssl"]["external-caucased-url"],
         upstream=Upstream(name, " ".join(masters.split())) if name else None,
         nodes=tuple(
             Node(
@@ -154,7 +179,7 @@ def check_layout(created: Created, wanted: Created) -> None:
 
 def field(parameter: str) -> str:
     """The field of Created that keeps a parameter."""
-    return parameter.replace("-", "_")
+    return parameter.replace("-", "_").replace(".", "_")
 
 
 def shown(value: object) -> str:

@@ -36,12 +36,14 @@ class Told:
 
 class Recipe:
     """Options in: those of CONNECTION, and of the recipe `neo-cluster` those of LAYOUT, `upstream` and `nodes`;
-    `autostart` (bool), and the files that keep Created (`created-path`) and Told (`told-path`).
+    `autostart` (bool), `ssl` (what a node is told of the authority), and the files that keep Created
+    (`created-path`) and Told (`told-path`).
 
     Options out, set while the section is initialised: `found` (a list of objects as neo.config.Node),
     `masters` and `admins` (lists of addresses, empty until all nodes have published theirs), the same as texts,
-    `masters-text` and `admins-text`, and `missing` (names of the nodes that have not published). When the part is
-    installed, the nodes are told of new masters, after Created was written.
+    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person), and
+    `missing` (names of the nodes that have not published). When the part is installed, the nodes are told of new
+    masters, after Created was written.
     """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
@@ -49,6 +51,7 @@ class Recipe:
         self.nodes = options["nodes"]
         self.cluster = {key: options[key] for key in (*LAYOUT, "upstream")}
         self.autostart = sum(node["storage_count"] for node in self.nodes) if options["autostart"] else 0
+        self.ssl = options["ssl"]
         self.ask = asker(buildout, {key: options[key] for key in CONNECTION})
         self.told = load(self.told_path)
         found = [self._found(node) for node in self.nodes]
@@ -61,12 +64,12 @@ class Recipe:
                 "storage-count": node["storage_count"],
                 "listed": node["listed"],
                 "published": node["name"] not in missing,
-                **ABSENT,
-                **one,
+                **{key: one.get(key, value) for key, value in ABSENT.items()},
             }
             for node, one in zip(self.nodes, found, strict=True)
         ]
         options["missing"] = missing
+        options["requests"] = "".join(one.get("request", "") for one in found)
         for key, addresses in (("masters", self.telling.masters), ("admins", self.telling.admins)):
             options[key], options[f"{key}-text"] = list(addresses), " ".join(addresses)
 
@@ -79,7 +82,7 @@ class Recipe:
 
     def _request(self, node: Mapping[str, Any], masters: Sequence[str]) -> Mapping[str, Any]:
         sla = json.loads(node["sla"])
-        return self.ask(node["name"], parameters(self.cluster, self.autostart, node, masters), sla)
+        return self.ask(node["name"], parameters(self.cluster, self.autostart, node, masters, self.ssl), sla)
 
     def install(self) -> tuple[str, ...]:
         if self.telling.masters:
@@ -100,7 +103,11 @@ def _known(found: Iterable[Mapping[str, Any]], key: str) -> tuple[str, ...]:
 
 
 def parameters(
-    cluster: Mapping[str, Any], autostart: int, node: Mapping[str, Any], masters: Iterable[str]
+    cluster: Mapping[str, Any],
+    autostart: int,
+    node: Mapping[str, Any],
+    masters: Iterable[str],
+    ssl: Mapping[str, str],
 ) -> dict[str, Any]:
     """The parameters of a node's partition."""
     upstream = cluster["upstream"] or {"cluster": "", "masters": ""}
@@ -116,6 +123,7 @@ def parameters(
         "upstream-cluster": upstream["cluster"],
         "upstream-masters": upstream["masters"],
         "use-ipv6": cluster["use-ipv6"],
+        "ssl": dict(ssl),
     }
 
 

@@ -6,11 +6,21 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.supervisor import Service
+from slapos.recipe.erp5.tls.partition import Caucased
 
 PROGRAMS, NODE_PROGRAMS = "neo", "neo-node"
 """What the names of the programs of a cluster's partition, and of a node's, begin with."""
 MASTER, ADMIN = "master", "admin"
 """A node's processes, beside its storages: `storage-0` and so on."""
+
+
+CERTIFICATE_FILES = ("trusted.pem", "client.pem", "client.pem")
+"""What NEO takes as --ca, --cert and --key, in the folder of certificates (tls/trusted.py, tls/files.py)."""
+
+
+def tls_options(files: tuple[Path, ...]) -> tuple[str, ...]:
+    """The options of NEO's programs for CA, certificate and key; nothing without TLS."""
+    return tuple(word for pair in zip(("--ca", "--cert", "--key"), files, strict=False) for word in map(str, pair))
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,7 @@ class Software:
     neoppod: str
     master_script: str
     ask_script: str
+    tls_script: str
 
     def program(self, name: str) -> str:
         """The path of one of NEO's own programs, such as program("neostorage"), or of its interpreter, `python`."""
@@ -80,7 +91,26 @@ class Partition:
         return self.path("var", "run", "scheduler.json")
 
 
+def _tls_files(config: Partition) -> tuple[Path, ...]:
+    return tuple(config.path("srv", "tls", name) for name in CERTIFICATE_FILES)
+
+
 # ---- the cluster's partition
+
+
+@dataclass(frozen=True)
+class ClusterTls:
+    """The parameter `ssl` where it is on: an authority at `caucased_port` of both addresses (`ipv6` may be empty).
+
+    Who knows `secret` gets a certificate. `upstream_url` is another cluster's neo-certificate-url, or empty.
+    """
+
+    ipv4: str
+    ipv6: str
+    caucased_port: int
+    caucased: Caucased
+    secret: str = field(repr=False)
+    upstream_url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -142,6 +172,12 @@ class ClusterConfig(Partition):
     monitor: Monitor
     control: Control
     upstream_control_url: str = field(repr=False)  # the upstream's takeover-url, or empty
+    tls: ClusterTls | None  # None: without TLS
+
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """What a client of the cluster is given as CA, certificate and key; nothing without TLS."""
+        return _tls_files(self) if self.tls else ()
 
     @property
     def prefix(self) -> str:
@@ -150,6 +186,14 @@ class ClusterConfig(Partition):
 
 
 # ---- a node's partition
+
+
+@dataclass(frozen=True)
+class NodeTls:
+    """The authority of the cluster; without a `secret` (empty) somebody approves the request there."""
+
+    caucased_url: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -186,6 +230,7 @@ class NodeConfig(Partition):
     founding: bool
     upstream: Upstream | None
     control: Control
+    tls: NodeTls | None  # None: without TLS
 
     @property
     def prefix(self) -> str:
@@ -193,10 +238,20 @@ class NodeConfig(Partition):
         return NODE_PROGRAMS
 
     @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """What the processes are given as CA, certificate and key; nothing without TLS."""
+        return _tls_files(self) if self.tls else ()
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The node's processes, as neo-start calls them."""
         storages = tuple(f"storage-{number}" for number in range(self.storages))
         return (*((MASTER,) if self.master else ()), ADMIN, *storages)
+
+    def port(self, name: str) -> int:
+        """Where the process `name` listens, on the node's IP."""
+        ports = {MASTER: self.network.master_port, ADMIN: self.network.admin_port}
+        return ports[name] if name in ports else self.network.storage_port + int(name.removeprefix("storage-"))
 
     def service(self, name: str) -> Service:
         """One of the processes, under its supervisor."""

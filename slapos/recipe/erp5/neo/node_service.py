@@ -12,8 +12,6 @@ from slapos.recipe.erp5.neo.config import NODE_PROGRAMS, NodeConfig
 if TYPE_CHECKING:
     from slapos.recipe.erp5.control.scheduler import Plan
 
-LOGS, LOGS_PERIOD = "log-rotation", "*/10 * * * *"
-
 
 class NeoNode(Service[NodeConfig, Any]):
     """See Service."""
@@ -28,10 +26,9 @@ class NeoNode(Service[NodeConfig, Any]):
         return configuration.load_node(path)
 
     def plans(self, config: NodeConfig, path: Path) -> tuple["Plan", ...]:
-        from slapos.recipe.erp5.control.scheduler import Plan, python_command
+        from slapos.recipe.erp5.neo import jobs
 
-        command = python_command("slapos.recipe.erp5.neo.logs", "--config", str(path))
-        return (Plan(LOGS, LOGS_PERIOD, command),)
+        return jobs.of_node(config, path)
 
 
 SERVICE = NeoNode()

@@ -38,7 +38,9 @@ class NeoCluster(Service[ClusterConfig, "Facts"]):
         return configuration.load_cluster(path)
 
     def plans(self, config: ClusterConfig, path: Path) -> tuple["Plan", ...]:
-        return ()
+        from slapos.recipe.erp5.neo import jobs
+
+        return jobs.of_cluster(config, path)
 
     def is_open(self, config: ClusterConfig) -> bool:
         state = role_state.of(config).load()

@@ -16,12 +16,12 @@ from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.neo import config as configuration
 from slapos.recipe.erp5.neo import logs, node_role
-from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream
+from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream, tls_options
 from slapos.recipe.erp5.words import bracketed
 
 HELP_TIMEOUT = 30.0
-FENCED_LOOK = 0.2
-"""Seconds between two looks whether the fence has gone."""
+LOOK = 0.2
+"""Seconds between two looks whether a process that waits may start."""
 
 
 # ---- decide
@@ -30,7 +30,15 @@ FENCED_LOOK = 0.2
 def common(config: NodeConfig, name: str, port: int) -> tuple[str, ...]:
     """The options that all of NEO's processes have."""
     bind, masters = f"{bracketed(config.network.ip)}:{port}", " ".join(config.masters)
-    return ("--cluster", config.cluster, "--masters", masters, "--bind", bind, "--logfile", str(config.log(name)))
+    tls = tls_options(config.tls_files)
+    return ("--cluster", config.cluster, "--masters", masters, "--bind", bind, "--logfile", str(config.log(name)), *tls)
+
+
+def program(config: NodeConfig, name: str) -> tuple[str, ...]:
+    """What runs NEO's program `name`, such as neostorage; with TLS, what reads new certificates (py2/neo_tls.py)."""
+    if not config.tls:
+        return (config.software.program(name),)
+    return (config.software.program("python"), config.software.tls_script, f"neo.scripts.{name}", "--")
 
 
 def master_command(config: NodeConfig, upstream: Upstream | None, has_backup_option: bool) -> tuple[str, ...]:
@@ -42,21 +50,22 @@ def master_command(config: NodeConfig, upstream: Upstream | None, has_backup_opt
         *(("--upstream-cluster", upstream.cluster, "--upstream-masters", upstream.masters) if upstream else ()),
     )
     if has_backup_option:
-        return (config.software.program("neomaster"), *options, *(("--backup",) if upstream else ()))
-    program = (config.software.program("python"), config.software.master_script)
-    return (*program, "--new-flag", str(config.new_flag), "--", *options)
+        return (*program(config, "neomaster"), *options, *(("--backup",) if upstream else ()))
+    script = Path(config.software.master_script)
+    ours = (config.software.tls_script, script.stem, "--") if config.tls else (str(script),)
+    return (config.software.program("python"), *ours, "--new-flag", str(config.new_flag), "--", *options)
 
 
 def admin_command(config: NodeConfig) -> tuple[str, ...]:
     """The command of an admin."""
-    return (config.software.program("neoadmin"), *common(config, ADMIN, config.network.admin_port))
+    return (*program(config, "neoadmin"), *common(config, ADMIN, config.network.admin_port))
 
 
 def storage_command(config: NodeConfig, name: str) -> tuple[str, ...]:
     """The command of a storage such as `storage-0`."""
     port = config.network.storage_port + int(name.removeprefix("storage-"))
     return (
-        config.software.program("neostorage"),
+        *program(config, "neostorage"),
         *common(config, name, port),
         *("--adapter", "SQLite", "--database", str(config.database(name))),
     )
@@ -128,8 +137,18 @@ def unfenced(path: str, name: str) -> NodeConfig:
     said = f"since {fenced.at}, by {fenced.by} ({fenced.reason})" if fenced else ""
     process.log(f"the master of this node is fenced {said}, and starts when that is resumed")
     while node_role.of(config).load().fenced:
-        time.sleep(FENCED_LOOK)
+        time.sleep(LOOK)
     return configuration.load_node(path)
+
+
+def certified(config: NodeConfig) -> NodeConfig:
+    """The same, once there is what the processes are given as certificates (neo/tls.py), before which they wait."""
+    missing = [path for path in config.tls_files if not path.exists()]
+    if missing:
+        process.log(f"waiting for {missing[0]}, which the service neo-node-control gets from the cluster's authority")
+    while not all(path.exists() for path in config.tls_files):
+        time.sleep(LOOK)
+    return config
 
 
 def become(config: NodeConfig, name: str) -> None:
@@ -148,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, help="the partition's etc/neo-node.json")
     parser.add_argument("--node", required=True, help="master, admin, storage-0, storage-1 and so on")
     given = parser.parse_args(arguments)
-    return process.program(lambda: become(unfenced(given.config, given.node), given.node))
+    return process.program(lambda: become(certified(unfenced(given.config, given.node)), given.node))
 
 
 if __name__ == "__main__":

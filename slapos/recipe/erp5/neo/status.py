@@ -81,7 +81,9 @@ def ask(config: ClusterConfig, cluster: str, admins: tuple[str, ...]) -> Status:
 def asker(config: ClusterConfig, cluster: str = "", admins: tuple[str, ...] = (), timeout: float = TIMEOUT) -> Asker:
     """What asks a cluster and tells it to change: this one, unless another one is named."""
     python, script = Path(config.software.program("python")), Path(config.software.ask_script)
-    return Asker(python, script, cluster or config.cluster, admins or config.admins, timeout=timeout)
+    return Asker(
+        python, script, cluster or config.cluster, admins or config.admins, tls=config.tls_files, timeout=timeout
+    )
 
 
 def node(config: NodeConfig, now: datetime) -> NodeSnapshot:

@@ -254,6 +254,10 @@ def main(arguments):
     parser.add_argument("--limit", type=int, default=1)
     options = parser.parse_args(arguments)
     ssl = (options.ca, options.cert, options.key) if options.ca else None
+    if ssl:
+        import neo_tls  # beside this file
+
+        neo_tls.install()
     if not options.masters:
         serve(Asker(options.admins, ssl))
         return
