@@ -24,7 +24,8 @@ lint() { "$bin/ruff" check . && "$bin/ruff" format --check . && "$bin/mypy" slap
 
 # The release of the service tests is built from a path; that of the cluster tests from a URL, as in production.
 build_release() {
-    want=$(cd "$directory/src" && find component stack versions software slapos/recipe/erp5/buildout -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
+    want=$(cd "$directory/src" && find component stack versions software slapos/recipe/erp5/buildout \
+        slapos/recipe/erp5/py2 slapos/recipe/erp5/supervise.py -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
     [ "$(cat "$directory/release/complete" 2>/dev/null)" != "$want" ] || return 0
     rm -rf "$directory/release"
     mkdir "$directory/release"

@@ -55,6 +55,13 @@ class Authority:
             builder = builder.add_extension(files.addresses(ips), critical=False)
         return files.key_text(key) + files.text(builder.sign(self.key, hashes.SHA256()))
 
+    def issue_for_both_ends(self, name: str) -> str:
+        """Key and certificate of who is now the server, now the client of a connection, as NEO's nodes are."""
+        key = files.new_key()
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        certificate = self._builder(files.name(name), key).add_extension(usage, critical=False)
+        return files.key_text(key) + files.text(certificate.sign(self.key, hashes.SHA256()))
+
     def sign(self, request: str) -> str:
         """The certificate of a replication client for the key of a request (PEM)."""
         builder = self._builder(files.name(files.CLIENT_NAME), certificates.request(request))

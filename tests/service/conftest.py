@@ -10,6 +10,7 @@ import pytest
 
 from slapos.recipe.erp5.mariadb.config import Config
 from tests.service import servers
+from tests.service.neo_fixtures import Clusters
 
 
 @pytest.fixture
@@ -73,3 +74,13 @@ def primary() -> Iterator[Config]:
     with servers.running(servers.make_config(folder)) as service:
         yield service.config
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def clusters(partition: Path) -> Iterator[Clusters]:
+    """A function that makes clusters of NEO; nothing of them is left afterwards."""
+    made = Clusters(partition)
+    try:
+        yield made
+    finally:
+        made.end()

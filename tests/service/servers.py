@@ -81,7 +81,7 @@ _given: collections.deque[int] = collections.deque(maxlen=60)
 
 
 def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe, contextlib.suppress(OSError):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe, contextlib.suppress(OSError):
         probe.bind((host, port))
         return True
     return False

@@ -17,7 +17,7 @@ import pytest
 import zc.buildout
 
 from slapos.recipe.erp5.buildout import debian_tree, python_environment
-from tests.service.servers import free_port, wait_for
+from tests.service.servers import ROOT, free_port, wait_for
 
 RELEASE = Path(os.environ.get("ERP5_RELEASE", "/ERP5_RELEASE/is/not/set"))
 NEO = RELEASE / "parts/neoppod"
@@ -81,6 +81,14 @@ def test_all_that_is_pinned_is_recorded_and_nothing_names_the_place_where_it_was
     tools = {line for line in record["installed"] if re.match("(pip|setuptools|wheel)==", line)}
     assert set(record["installed"]) - tools == pinned
     assert [path for path in (NEO / "bin").iterdir() if b"neoppod.new" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("script", ["neo_ask.py", "neo_master.py"])
+def test_our_scripts_for_its_interpreter_are_in_the_release(script):
+    path = RELEASE / "parts/neo-scripts" / script
+    assert path.read_text() == (ROOT / "slapos/recipe/erp5/py2" / script).read_text()
+    result = subprocess.run([NEO / "bin/python", path], env={}, text=True, capture_output=True)
+    assert result.returncode == 2 and result.stderr.startswith(f"usage: {script} ")
 
 
 @pytest.fixture

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""NEO clusters: their programs' arguments, how they stand, and what may be done with them."""
