@@ -37,6 +37,10 @@ PROGRAMS = {
     "mariadb-replication-password": "mariadb.replication_password",
     "mariadb-restore": "mariadb.restore",
     "mariadb-revoke-certificate": "tls.revoke",
+    "zeo-start": "zope.zeo",
+    "zope-hold": "zope.hold",
+    "zope-standby": "zope.standby",
+    "zope-start": "zope.start",
 }
 
 setup(
