@@ -55,6 +55,10 @@ PROGRAMS = {
     "neo-revoke-certificate": "neo.revoke_certificate",
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",
+    "zeo-start": "zope.zeo",
+    "zope-hold": "zope.hold",
+    "zope-standby": "zope.standby",
+    "zope-start": "zope.start",
 }
 
 setup(

@@ -27,8 +27,14 @@ build_release() {
     want=$(cd "$directory/src" && find component stack versions software slapos/recipe/erp5/buildout \
         slapos/recipe/erp5/py2 slapos/recipe/erp5/supervise.py -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
     [ "$(cat "$directory/release/complete" 2>/dev/null)" != "$want" ] || return 0
+    # These environments know what they are made of, and are kept as long as that is the same.
+    mkdir -p "$directory/environments"
+    for part in neoppod zope; do
+        [ ! -d "$directory/release/parts/$part" ] || mv "$directory/release/parts/$part" "$directory/environments/"
+    done
     rm -rf "$directory/release"
     mkdir "$directory/release"
+    mv "$directory/environments" "$directory/release/parts"
     printf '[buildout]\nextends = %s/software/erp5/software.cfg\ndirectory = %s\n' "$directory/src" "$directory/release" \
         >"$directory/release/buildout.cfg"
     (cd "$directory/release" && "$bin/buildout" -U -c buildout.cfg)

@@ -57,7 +57,7 @@ def test_what_is_not_pinned_is_refused(line):
     )
 
 
-@pytest.mark.parametrize("name", ["neo-py2.txt", "virtualenv.txt"])
+@pytest.mark.parametrize("name", ["neo-py2.txt", "virtualenv.txt", "zope-py2.txt"])
 def test_our_own_pins_are_complete(name):
     assert python_environment.parse_pins((ROOT / "versions" / name).read_text())
 
@@ -131,6 +131,23 @@ def test_it_is_built_anew_when_the_pins_have_changed_only(tmp_path, options, mon
     (tmp_path / "pins.txt").write_text(PINS.replace("a==2", "a==3"))
     part.update()
     assert (tmp_path / "part/two").exists() and not (tmp_path / "part/one").exists()
+
+
+def test_a_later_file_of_pins_counts_where_both_pin_the_same(tmp_path, options, monkeypatch):
+    more = tmp_path / "more.txt"
+    more.write_text("B-b==7 --hash=sha256:0f\nd==4 --hash=sha256:0d\n")
+    options = {**options, "pins": f"\n{options['pins']}\n  {more}\n", "build-first": "", "compiler-candidates": ""}
+    options["compiler-newest"] = "12"
+    part = recipe(tmp_path, options)
+    for name in ("_make_environment", "_run", "_set_library_paths", "_compile_library"):
+        monkeypatch.setattr(part, name, lambda *_: "")
+    monkeypatch.setattr(part, "_check_interpreter", lambda: "/usr")
+    monkeypatch.setattr(python_environment.compiler, "find", lambda *_: "gcc")
+    monkeypatch.setattr(python_environment, "_readdress", lambda *_: None)
+    seen = []
+    monkeypatch.setattr(part, "_install_distributions", lambda install, batches, *_: seen.extend(batches))
+    part._build(tmp_path / "new")
+    assert [[entry.split()[0] for entry in batch] for batch in seen] == [["B-b==7", "a==2", "c==3", "d==4"]]
 
 
 def test_a_failure_leaves_what_was_there(tmp_path, options, monkeypatch):

@@ -4,7 +4,8 @@
 Options:
   python               the interpreter
   python-version       what it has to be: `2.7`, or `3` for any 3
-  pins                 a file of pip's: every distribution, pinned, with checksums; nothing else is installed
+  pins                 files of pip's, one a line: every distribution, pinned, with checksums; nothing else is
+                       installed; what two of them pin is as the later one has it
   source               in place of or after `pins`: a requirement as pip takes it, whose dependencies pip resolves
   build-first          pinned distributions that others need to be built, a step a line
   commands             programs that builds ask, one a line, `name=path`
@@ -132,13 +133,16 @@ class Recipe:
     update = install
 
     def _ingredients(self) -> dict[str, str]:
-        files = [self.options.get("pins", ""), self.options["virtualenv-pins"], __file__]
+        files = [*self._pin_files(), self.options["virtualenv-pins"], __file__]
         keys = ("python", "source", "build-first", "commands", "libraries", "imports", "compiler")
         return {
-            "files": _digest("".join(_read(path) for path in files if path)),
+            "files": _digest("".join(map(_read, files))),
             "location": str(self.location),
             **{key: self.options.get(key, "") for key in keys},
         }
+
+    def _pin_files(self) -> list[str]:
+        return [path for path in map(str.strip, self.options.get("pins", "").splitlines()) if path]
 
     def _record(self) -> dict[str, Any]:
         try:
@@ -164,8 +168,8 @@ class Recipe:
         logger.info("%s: %d distributions in %.1f s.", self.name, len(installed), time.monotonic() - start)
 
     def _build(self, new: Path) -> list[str]:
-        pins = self.options.get("pins", "")
-        batches = steps(parse_pins(_read(pins)), self.options.get("build-first", "")) if pins else []
+        pins = parse_pins("\n".join(map(_read, self._pin_files())))
+        batches = steps(pins, self.options.get("build-first", ""))
         prefix = self._check_interpreter()
         chosen = compiler.find(
             self.options.get("compiler", ""),
@@ -195,7 +199,8 @@ class Recipe:
             requirements.write_text("\n".join(batch) + "\n")
             # All pins are listed, so no dependency is ever resolved, and what builds need is pinned as well.
             options = ["--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements)]
-            self._run([*install, *options], f"install the distributions that {self.options['pins']} pins", environment)
+            pins = " and ".join(self._pin_files())
+            self._run([*install, *options], f"install the distributions that are pinned in {pins}", environment)
         source = self.options.get("source")
         if source:
             self._run([*install, source], f"install {source}", environment)

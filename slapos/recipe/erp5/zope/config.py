@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The JSON file of a partition that runs Zope, as frozen dataclasses, and where the partition's files are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5.errors import ConfigurationError
+
+STANDBY = "zope"
+"""The name of the supervisor of all Zopes of a partition, in its FIFO, its state file and its log."""
+
+
+@dataclass(frozen=True)
+class Software:
+    """What the release built: `zope` and `neo` are the interpreters of those environments (Python 2.7); the scripts are
+    our own, py2/zope_serve.py and py2/neo_ask.py."""
+
+    zope: str
+    zope_serve: str
+    neo: str
+    neo_ask: str
+
+
+@dataclass(frozen=True)
+class Neo:
+    """The NEO cluster that holds the database; masters and admins are host:port; `tls` is empty, or the paths of CA,
+    certificate and key; `cache_size` is the client's, in bytes."""
+
+    cluster: str
+    masters: tuple[str, ...]
+    admins: tuple[str, ...]
+    tls: tuple[str, ...] = ()
+    cache_size: int = 20 << 20
+
+
+@dataclass(frozen=True)
+class Zeo:
+    """The ZEO server that holds the database: host:port, and the name that it has for the storage; `cache_size` is the
+    client's, in bytes."""
+
+    address: str
+    storage: str
+    cache_size: int = 20 << 20
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One Zope process: it listens on `host` and `port` with so many `threads`; what is held back or served together is
+    one family."""
+
+    name: str
+    family: str
+    host: str
+    port: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class User:
+    """The user that a database without any user gets."""
+
+    name: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that the programs of one Zope partition are told; exactly one of `neo` and `zeo` is not None.
+
+    `zodb_cache_size` counts objects for each connection; `products` are folders of packages Products.*; `hold` names
+    the families that are held back from the beginning, "*" being all: it counts at creation only.
+    """
+
+    partition: str
+    software: Software
+    neo: Neo | None
+    zeo: Zeo | None
+    zopes: tuple[Instance, ...]
+    inituser: User
+    zodb_cache_size: int
+    products: tuple[str, ...]
+    hold: tuple[str, ...]
+
+    def path(self, *parts: str) -> Path:
+        return Path(self.partition, *parts)
+
+    @property
+    def run(self) -> Path:
+        """The folder of the supervisor's FIFO and state."""
+        return self.path("var", "run")
+
+    def home(self, name: str) -> Path:
+        """The folder that Zope calls its instance home; all in it is made anew at each start."""
+        return self.path("var", "zope", name)
+
+    def instance(self, name: str) -> Instance:
+        for zope in self.zopes:
+            if zope.name == name:
+                return zope
+        names = ", ".join(zope.name for zope in self.zopes)
+        raise ConfigurationError(f"there is no Zope {name} in this partition, expected one of {names}")
+
+
+def load(path: str | Path) -> Config:
+    """Read the partition's JSON file. Raises ConfigurationError."""
+    config = shapes.load(path, Config)
+    if (config.neo is None) == (config.zeo is None):
+        raise ConfigurationError(f"{path} names both or none of neo and zeo, expected the one that holds the database")
+    return config

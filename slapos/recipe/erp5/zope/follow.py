@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Follows how the database of a partition's Zopes stands, without ever blocking: a NEO cluster, or a ZEO server."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+from collections.abc import Sequence
+
+from slapos.recipe.erp5.zope.standby_decide import RUNNING
+
+INTERVAL = 0.5
+"""Seconds between questions: so long can a takeover, or its end, go unnoticed."""
+ANSWER_WITHIN = 3.0
+"""Seconds that NEO has for an answer; then its state counts as unknown."""
+GIVE_UP_AFTER = 6.0
+"""Seconds after which the process that asks is ended, and another one started."""
+START_AGAIN_AFTER = 2.0
+CONNECT_WITHIN = 2.0
+
+
+class NeoFollower:
+    """Asks NEO's admins by way of py2/neo_ask.py, which stays; see there for the lines that go to and fro.
+
+    `state` is the cluster's, "" when it is not known, for the reason `detail`; `fresh` is whether nothing was in it
+    when it was last seen to become RUNNING; `reachable`, whether a master takes connections, though nobody tells the
+    state: what is asked are admins, which clients do without.
+    """
+
+    always = True
+    """Whether it has to be followed while all Zopes serve, too."""
+
+    def __init__(self, command: Sequence[str], cluster: str, masters: Sequence[str]) -> None:
+        self.command, self.name = list(command), f"the NEO cluster {cluster}"
+        self._masters = Probe(masters)
+        self.state, self.detail, self.fresh = "", "it was not asked yet", False
+        self._pid, self._next, self._asked = 0, 0.0, 0.0
+        self._to, self._from = -1, -1
+        self._buffer = b""
+
+    def descriptors(self) -> list[int]:
+        """What may become readable."""
+        return [self._from] if self._pid else []
+
+    @property
+    def reachable(self) -> bool:
+        return bool(self.state) or self._masters.answers
+
+    def next_turn(self) -> float:
+        """The moment at which turn() has something to do without being woken."""
+        moment = self._asked + GIVE_UP_AFTER if self._asked else self._next
+        return moment if self.state else min(moment, self._masters.next_turn)
+
+    def turn(self, now: float) -> None:
+        """Ask when it is time, take answers that are there."""
+        if self._pid:
+            self._read(now)
+        if self._asked and now >= self._asked + GIVE_UP_AFTER:
+            self._give_up(now, "the program that asks did not answer")
+        if not self._asked and now >= self._next:
+            self._ask(now)
+        if not self.state:
+            self._masters.turn(now)
+
+    def close(self) -> None:
+        self._masters.close()
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            os.close(self._to)
+            os.close(self._from)
+            self._pid = 0
+
+    def _ask(self, now: float) -> None:
+        if not self._pid:
+            try:
+                self._start()
+            except OSError as error:
+                self._give_up(now, f"{self.command[0]} cannot be started ({error.strerror})")
+                return
+        try:
+            os.write(self._to, json.dumps({"ask": "status", "seconds": ANSWER_WITHIN}).encode() + b"\n")
+            self._asked = now
+        except OSError:
+            self._give_up(now, "the program that asks has ended")
+
+    def _start(self) -> None:
+        its_input, self._to = os.pipe2(os.O_CLOEXEC)
+        self._from, its_output = os.pipe2(os.O_CLOEXEC)
+        actions = [(os.POSIX_SPAWN_DUP2, its_input, 0), (os.POSIX_SPAWN_DUP2, its_output, 1)]
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+        try:
+            # It ends with its input, that is with this process.
+            self._pid = os.posix_spawn(self.command[0], self.command, environment, file_actions=actions)
+        except OSError:
+            os.close(self._to)
+            os.close(self._from)
+            raise
+        finally:
+            os.close(its_input)
+            os.close(its_output)
+        os.set_blocking(self._from, False)
+        self._buffer = b""
+
+    def _read(self, now: float) -> None:
+        try:
+            data = os.read(self._from, 1 << 16)
+        except BlockingIOError:
+            return
+        if not data:
+            self._give_up(now, "the program that asks has ended")
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._asked, self._next = 0.0, now + INTERVAL
+            before = self.state
+            self.state, self.detail, last_tid = understand(line)
+            if before != RUNNING == self.state:
+                self.fresh = not last_tid
+
+    def _give_up(self, now: float, why: str) -> None:
+        self.close()
+        self._asked, self._next = 0.0, now + START_AGAIN_AFTER
+        self.state, self.detail = "", why
+
+
+def understand(line: bytes) -> tuple[str, str, int]:
+    """(state, why it is not known, last tid or 0) from an answer of neo_ask.py."""
+    try:
+        reply = json.loads(line)
+        if "error" in reply:
+            return "", str(reply["error"]), 0
+        answer = reply["answer"]
+        return str(answer.get("cluster_state", "")), str(answer.get("reason", "")), int(answer.get("last_tid", 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", "the program that asks gave no answer that is one", 0
+
+
+class Probe:
+    """Whether somebody takes TCP connections on one of some addresses (host:port), tried in turn; never blocks.
+
+    `answers` is what was found last, `detail` why nobody does.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        split = [address.rpartition(":") for address in addresses]
+        self.addresses = [(host.strip("[]"), int(port)) for host, _, port in split]
+        self.answers, self.detail, self.next_turn = False, "it was not asked yet", 0.0
+        self._turn, self._began, self._failed = 0, 0.0, 0
+        self._socket: socket.socket | None = None
+
+    def turn(self, now: float) -> None:
+        """Go on, when it is time."""
+        if now < self.next_turn:
+            return
+        address = self.addresses[self._turn % len(self.addresses)]
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+            self._socket.setblocking(False)
+            self._began = now
+        number = self._socket.connect_ex(address)
+        if number in (errno.EINPROGRESS, errno.EALREADY) and now < self._began + CONNECT_WITHIN:
+            self.next_turn = now + 0.05
+            return
+        self.close()
+        self.next_turn = now + 2 * INTERVAL
+        self._conclude(0 if number == errno.EISCONN else number)
+
+    def _conclude(self, number: int) -> None:
+        """One that answers is kept to; without any, all of them were tried before that is said."""
+        if number == 0:
+            self.answers, self.detail, self._failed = True, "", 0
+            return
+        self._turn, self._failed = self._turn + 1, self._failed + 1
+        if self._failed >= len(self.addresses):
+            self.answers, self.detail = False, os.strerror(number)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class ZeoFollower:
+    """A ZEO server has no states: it takes connections (RUNNING), or not. Its clients connect again by themselves."""
+
+    always = False
+    fresh = True
+    """That is not known."""
+
+    def __init__(self, address: str) -> None:
+        self.name, self._probe = "the ZEO server", Probe([address])
+
+    @property
+    def state(self) -> str:
+        return RUNNING if self._probe.answers else ""
+
+    @property
+    def detail(self) -> str:
+        return self._probe.detail
+
+    @property
+    def reachable(self) -> bool:
+        return self._probe.answers
+
+    def descriptors(self) -> list[int]:
+        return []
+
+    def next_turn(self) -> float:
+        return self._probe.next_turn
+
+    def turn(self, now: float) -> None:
+        self._probe.turn(now)
+
+    def close(self) -> None:
+        self._probe.close()

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Zopes under their standby supervisor in a temporary partition, on a cluster of NEO or on a ZEO server."""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5 import supervise
+from slapos.recipe.erp5.zope import standby_state
+from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
+from slapos.recipe.erp5.zope.standby_state import Standing
+from tests.service.neo_fixtures import Cluster
+from tests.service.servers import PATIENCE, ROOT, free_port, part, wait_for, write_program
+
+SCRIPTS = ROOT / "slapos/recipe/erp5/py2"
+USER = User("admin", "a secret of $5")
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer; `state` is what the standby supervisor says of itself, "" when it was Zope that answered."""
+
+    status: int
+    body: str
+    headers: dict[str, str]
+
+    @property
+    def state(self) -> str:
+        return self.headers.get("X-Zope-State", "")
+
+
+def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str] = ("web",), **changes) -> Config:
+    """A partition with one Zope for each of `families`, called zope-0, zope-1 and so on, and its file etc/zope.json."""
+    for name in ("bin", "etc", "srv", "var/log", "var/run"):
+        (partition / name).mkdir(parents=True, exist_ok=True)
+    neo = None if isinstance(database, Zeo) else neo_of(database)
+    config = Config(
+        partition=str(partition),
+        software=software(),
+        neo=neo,
+        zeo=database if isinstance(database, Zeo) else None,
+        zopes=tuple(
+            Instance(f"zope-{number}", family, "127.0.0.1", free_port(), 2) for number, family in enumerate(families)
+        ),
+        inituser=USER,
+        zodb_cache_size=5000,
+        products=(),
+        hold=(),
+    )
+    config = dataclasses.replace(config, **changes)
+    shapes.save(partition / "etc" / "zope.json", config)
+    for program, module in {"zope-start": "start", "zope-standby": "standby", "zope-hold": "hold"}.items():
+        write_program(partition / "bin" / program, f"slapos.recipe.erp5.zope.{module}")
+    return config
+
+
+def software(**changes: str) -> Software:
+    found = Software(
+        zope=part("zope") + "/bin/python",
+        zope_serve=str(SCRIPTS / "zope_serve.py"),
+        neo=part("neoppod") + "/bin/python",
+        neo_ask=str(SCRIPTS / "neo_ask.py"),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def neo_of(cluster: Cluster) -> Neo:
+    tls = tuple(str(path) for path in cluster.tls)
+    return Neo(cluster.name, tuple(cluster.of("master")), tuple(cluster.of("admin")), tls)
+
+
+class Zopes:
+    """The standby supervisor of a partition, and what can be asked of it and of its Zopes."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.log_file = config, config.path("var", "log", "standby.log")
+        self.process: subprocess.Popen | None = None
+        self.seen: set[int] = set()
+
+    def start(self) -> None:
+        words = [self.config.path("bin", "zope-standby"), "--config", self.config.path("etc", "zope.json")]
+        words += ["--start", self.config.path("bin", "zope-start")]
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        pid = self.process.pid
+        # The file of an earlier one may still be there.
+        wait_for(lambda: (found := self.standing()) and found.pid == pid, "a supervisor that tells how all stand")
+
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+    def standing(self) -> Standing | None:
+        """How all stand; None without a supervisor."""
+        assert self.process and self.process.poll() is None, f"the supervisor ended: {self.log()[-3000:]}"
+        found = standby_state.status(self.config.run)
+        if found:
+            self.seen |= {zope.child_pid for zope in found.zopes if zope.child_pid}
+        return found
+
+    def zope(self, name: str = "zope-0") -> standby_state.Zope:
+        found = self.standing()
+        assert found
+        return found.zope(name)
+
+    def wait(self, state: str, name: str = "zope-0") -> standby_state.Zope:
+        """Until a Zope is in a state."""
+        found: list[standby_state.Zope] = []
+
+        def reached() -> bool:
+            now = self.standing()
+            found[:] = [now.zope(name)] if now and now.zope(name).state == state else []
+            return bool(found)
+
+        try:
+            wait_for(reached, f"{name} to be {state}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.log()[-4000:]}") from error
+        return found[0]
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """End the supervisor; nothing of its Zopes may be left."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            with contextlib.suppress(AssertionError):
+                self.standing()
+            self.process.send_signal(number)
+            self.process.wait(PATIENCE)
+        wait_for(lambda: not self.left(), "the end of all Zopes")
+
+    def left(self) -> list[int]:
+        return [pid for group in self.seen for pid in supervise.members(group)]
+
+    def kill_all(self) -> None:
+        """However it stands."""
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(AssertionError):
+                self.standing()
+            self.process.kill()
+            self.process.wait()
+        for pid in self.left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    # ---- its Zopes' pages
+
+    def get(self, path: str, name: str = "zope-0", timeout: float = PATIENCE, **form: str) -> Page:
+        """An answer on the port of a Zope; with `form` as its initial user. Raises OSError and HTTPException."""
+        zope = self.config.instance(name)
+        connection = http.client.HTTPConnection(zope.host, zope.port, timeout=timeout)
+        headers = {}
+        if form:
+            headers["Authorization"] = "Basic " + b64encode(f"{USER.name}:{USER.password}".encode()).decode()
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        try:
+            connection.request("POST" if form else "GET", path, urlencode(form) if form else None, headers)
+            response = connection.getresponse()
+            return Page(response.status, response.read().decode("utf-8", "replace"), dict(response.getheaders()))
+        finally:
+            connection.close()
+
+    def write(self, text: str, name: str = "zope-0") -> None:
+        """Let /page show a text."""
+        if self.get("/page", name).status == 404:
+            made = self.get("/manage_addProduct/OFSP/manage_addDTMLMethod", name, id="page", file=text)
+            assert made.status in (200, 302), made
+        else:
+            changed = self.get("/page/manage_edit", name, data=text, title="")
+            assert changed.status in (200, 302), changed
+        assert self.get("/page", name).body == text
+
+    def read(self, name: str = "zope-0") -> str:
+        page = self.get("/page", name)
+        assert page.status == 200, page
+        return page.body
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a request met with: a page, or no answer for the reason `error`."""
+
+    at: float
+    page: Page | None
+    error: str = ""
+
+
+class Watcher(threading.Thread):
+    """A request every 50 ms, all along."""
+
+    def __init__(self, zopes: Zopes) -> None:
+        super().__init__()
+        self.zopes, self.seen = zopes, list[Seen]()
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        while not self._enough.wait(0.05):
+            try:
+                page, error = self.zopes.get("/page"), ""
+            except (OSError, http.client.HTTPException) as problem:
+                page, error = None, repr(problem)
+            self.seen.append(Seen(time.monotonic(), page, error))
+
+    def stop(self) -> list[Seen]:
+        self._enough.set()
+        self.join()
+        return self.seen
+
+
+@contextlib.contextmanager
+def watching(zopes: Zopes) -> Iterator[Watcher]:
+    watcher = Watcher(zopes)
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        watcher.stop()
+
+
+def read_json(path: Path) -> object:
+    return json.loads(path.read_text())

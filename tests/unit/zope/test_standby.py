@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The standby supervisor's parts that need no process: requests, answers of NEO, and the answers on a port."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slapos.recipe.erp5.errors import Refused, ServerError
+from slapos.recipe.erp5.zope import door, follow, hold, standby, standby_state
+from tests.unit.zope.test_instance import CONFIG
+
+
+@pytest.mark.parametrize(
+    "line, request_",
+    [
+        ("hold * 01", ("hold", "*", "01")),
+        ("release web 01", ("release", "web", "01")),
+        ("restart web 01", ("restart", "web", "01")),
+        ("stop web 01", None),
+        ("hold web", None),
+        ("", None),
+    ],
+)
+def test_requests(line: str, request_: tuple | None):
+    assert standby.parse(line) == request_
+
+
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        ('{"answer": {"cluster_state": "RUNNING", "reason": "", "last_tid": 7}}', ("RUNNING", "", 7)),
+        ('{"answer": {"reason": "admin x: not connected", "nodes": []}}', ("", "admin x: not connected", 0)),
+        ('{"kind": "unreachable", "error": "late"}', ("", "late", 0)),
+        ("{}", ("", "the program that asks gave no answer that is one", 0)),
+        ("no JSON", ("", "the program that asks gave no answer that is one", 0)),
+    ],
+)
+def test_what_neo_answers(line: str, found: tuple):
+    assert follow.understand(line.encode()) == found
+
+
+def test_a_family_to_hold():
+    assert hold.family_of(CONFIG, "web") == "web" and hold.family_of(CONFIG, "") == "*"
+    with pytest.raises(Refused, match="there is no family x in this partition, expected one of web"):
+        hold.family_of(CONFIG, "x")
+
+
+def test_without_a_supervisor(tmp_path: Path):
+    assert standby_state.status(tmp_path) is None
+    with pytest.raises(ServerError, match="no standby supervisor listens on .*zope.standby, expected it to run"):
+        standby_state.hold(tmp_path)
+
+
+# Answers on a port
+
+
+@pytest.fixture
+def opened() -> Iterator[tuple[door.Door, tuple[str, int]]]:
+    listening = door.listen("127.0.0.1", 0)
+    made = door.Door(listening)
+    yield made, listening.getsockname()
+    made.close()
+
+
+def talk(opened: tuple[door.Door, tuple[str, int]], request: bytes) -> bytes:
+    made, address = opened
+    with socket.create_connection(address, 10) as client:
+        client.sendall(request)
+        received = b""
+        client.setblocking(False)
+        while True:
+            made.turn(True, "waiting", "because of <that>")
+            try:
+                data = client.recv(1 << 16)
+            except BlockingIOError:
+                continue
+            if not data:
+                return received
+            received += data
+
+
+def test_a_get_is_answered_with_a_page_that_says_why(opened):
+    head, _, body = talk(opened, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.1 503 Service Unavailable"
+    assert {"Retry-After: 5", "Cache-Control: no-store", "Connection: close", f"Content-Length: {len(body)}"} <= set(
+        lines
+    )
+    assert b"This Zope is <b>waiting</b>: because of &lt;that&gt;." in body
+
+
+def test_a_head_gets_no_page(opened):
+    answer = talk(opened, b"HEAD / HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 503 ") and answer.endswith(b"\r\n\r\n")
+
+
+def test_a_large_request_is_answered_before_its_end(opened):
+    assert talk(opened, b"POST / HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100000).startswith(
+        b"HTTP/1.1 503 "
+    )
+    assert talk(opened, b"x" * door.LONGEST).startswith(b"HTTP/1.1 503 ")
+
+
+def test_who_says_nothing_is_not_kept_for_ever(opened, monkeypatch):
+    made, address = opened
+    monkeypatch.setattr(door, "PATIENCE", 0.0)
+    with socket.create_connection(address, 10) as client:
+        client.settimeout(0.01)
+        while not made.visitors and client.fileno() >= 0:
+            made.turn(True, "waiting", "")
+            try:
+                assert client.recv(1) == b""
+                break
+            except TimeoutError:
+                continue
+    assert made.visitors == {}
+
+
+def test_who_has_gone_is_forgotten(opened):
+    made, address = opened
+    client = socket.create_connection(address, 10)
+    while not made.visitors:
+        made.turn(True, "waiting", "")
+    client.close()
+    while made.visitors:
+        made.turn(False, "waiting", "")
+
+
+def test_a_closed_door_lets_nobody_in_but_says_good_bye(opened):
+    made, address = opened
+    with socket.create_connection(address, 10):
+        made.turn(False, "serving", "")
+        assert made.visitors == {} and made.waiting(False) == ([], [])
+
+
+def test_no_more_than_some_are_let_in(opened, monkeypatch):
+    made, address = opened
+    monkeypatch.setattr(door, "MOST", 2)
+    clients = [socket.create_connection(address, 10) for _ in range(4)]
+    while len(made.visitors) < 2:
+        made.turn(True, "waiting", "")
+    made.turn(True, "waiting", "")
+    assert len(made.visitors) == 2 and made.listening not in made.waiting(True)[0]
+    for client in clients:
+        client.close()
+
+
+# What is kept
+
+
+def config(folder: Path, **changes: object) -> dict:
+    for name in ("srv", "var/run"):
+        (folder / name).mkdir(parents=True)
+    zope = {"name": "zope-0", "family": "web", "host": "127.0.0.1", "port": 1, "threads": 1}
+    software = {"neo": "/neo", "neo-ask": "/ask"}
+    neo = {"cluster": "main", "masters": ["127.0.0.1:3"], "admins": ["127.0.0.1:1", "127.0.0.1:2"]}
+    return {"partition": str(folder), "zopes": [zope], "software": software, "neo": neo, "hold": [], **changes}
+
+
+def test_what_is_held_from_the_beginning_is_kept(tmp_path: Path):
+    given = config(tmp_path, hold=["web"])
+    assert standby.Standby("etc/zope.json", given, ["/start"]).held == {"web"}
+    assert standby.Standby("etc/zope.json", {**given, "hold": []}, ["/start"]).held == {"web"}
+
+
+def test_ends_are_remembered_and_zopes_of_before_are_known(tmp_path: Path):
+    given = config(tmp_path)
+    end = {"at": "2026-01-01T00:00:00Z", "how": "was killed by SIGKILL", "ran": 1.0}
+    noted = {"name": "zope-0", "child-pid": 7, "child-began": "123", "ends": [end]}
+    (tmp_path / "var/run/zope.standby.json").write_text(json.dumps({"served": True, "zopes": [noted]}))
+    found = standby.Standby("etc/zope.json", given, ["/start"])
+    assert (found.served, found.orphans, found.zopes[0].ends) == (True, [(7, b"123")], [end])
+
+
+def test_a_state_file_that_is_none_is_ignored(tmp_path: Path):
+    given = config(tmp_path)
+    (tmp_path / "var/run/zope.standby.json").write_text("[]")
+    assert standby.Standby("etc/zope.json", given, ["/start"]).orphans == []
+
+
+def test_the_commands(tmp_path: Path):
+    given = config(tmp_path)
+    found = standby.Standby("etc/zope.json", given, ["/start"])
+    assert found.zopes[0].command == ["/start", "--config", "etc/zope.json", "--name", "zope-0"]
+    assert isinstance(found.follower, follow.NeoFollower)
+    words = "/neo /ask --cluster main --admins 127.0.0.1:1 127.0.0.1:2"
+    assert found.follower.command == words.split()
