@@ -10,6 +10,7 @@ from slapos.recipe.erp5.neo import peers
 from slapos.recipe.erp5.neo.config import NODE_PROGRAMS, NodeConfig
 
 if TYPE_CHECKING:
+    from slapos.recipe.erp5.control.facts import Facts
     from slapos.recipe.erp5.control.scheduler import Plan
 
 LOGS, LOGS_PERIOD = "log-rotation", "*/10 * * * *"
