@@ -47,6 +47,7 @@ PROGRAMS = {
     "neo-control": "neo.control",
     "neo-control-token": "neo.control_token",
     "neo-ctl": "neo.ctl",
+    "neo-mariadb": "neo.mysql",
     "neo-node-control": "neo.node_control",
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",

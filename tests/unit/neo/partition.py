@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5.neo import ask as asked
-from slapos.recipe.erp5.neo.config import ClusterConfig, Control, Monitor, Network, Node, NodeConfig, Software, Upstream
+from slapos.recipe.erp5.neo.config import (
+    ClusterConfig,
+    Control,
+    Monitor,
+    MySQL,
+    Network,
+    Node,
+    NodeConfig,
+    Software,
+    Upstream,
+)
 
 SOFTWARE = Software("/none/neoppod", "/none/neo_master.py", "/none/neo_ask.py")
 CONTROL = Control("127.0.0.1", 28000)
@@ -32,8 +42,14 @@ def node(partition: Path, **fields: Any) -> NodeConfig:
         founding=True,
         upstream=None,
         control=CONTROL,
+        mysql=None,
     )
     return dataclasses.replace(config, **fields)
+
+
+def mysql(partition: Path) -> MySQL:
+    """The server of a node with two storages."""
+    return MySQL(str(partition), "/none/mariadb", "administrator's", ("first 100%", "second"))
 
 
 def cluster(**fields: Any) -> ClusterConfig:

@@ -2,7 +2,7 @@
 """A node of a NEO cluster as control/ knows it: it rotates logs, and does what its cluster asks; no page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.neo import config as configuration
@@ -10,13 +10,12 @@ from slapos.recipe.erp5.neo import peers
 from slapos.recipe.erp5.neo.config import NODE_PROGRAMS, NodeConfig
 
 if TYPE_CHECKING:
-    from slapos.recipe.erp5.control.facts import Facts
     from slapos.recipe.erp5.control.scheduler import Plan
 
 LOGS, LOGS_PERIOD = "log-rotation", "*/10 * * * *"
 
 
-class NeoNode(Service[NodeConfig, "Facts"]):
+class NeoNode(Service[NodeConfig, Any]):
     """See Service."""
 
     prefix = NODE_PROGRAMS
