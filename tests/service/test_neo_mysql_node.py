@@ -139,7 +139,7 @@ def test_what_dies_comes_back(site: Site):
     supervisor.start(node.config.service("mariadb"))
 
 
-def test_a_storage_that_comes_later_gets_a_database_and_a_lost_one_does_not(site: Site):
+def test_a_storage_that_comes_later_gets_a_database_and_what_is_lost_is_not_made_again(site: Site):
     (node,) = site.nodes
     passwords = (*server(node).passwords, "another")
     node.mysql = dataclasses.replace(server(node), passwords=passwords)
@@ -156,12 +156,19 @@ def test_a_storage_that_comes_later_gets_a_database_and_a_lost_one_does_not(site
     supervisor.stop(node.config.service("mariadb"))
     data = server(node).data_directory
     data.rename(data.with_name("away"))
-    supervisor.start(node.config.service("mariadb"))
-    supervisor.restart(node.config.service("storage-0"))
-    log = node.folder / "var/log/service-storage-0.log"
-    refusal = f"error: {data}/storage_0 is not there, expected the database that was made once"
-    wait_for(lambda: refusal in log.read_text(), "a refusal")
-    assert judge(node).sentences[0].startswith(f"{data}/storage_0 is not there, expected")
+    for name in ("storage-0", "mariadb"):
+        supervisor.ask(node.config.service(name), "start")
+        supervisor.ask(node.config.service(name), "restart")
+    for name, path in (("storage-0", data / "storage_0"), ("mariadb", data)):
+        log = node.folder / f"var/log/service-{name}.log"
+        wait_for(lambda log=log, path=path: f"error: {path} is not there, expected" in log.read_text(), "a refusal")
+    assert f"{data}/storage_0 is not there, expected" in "".join(judge(node).sentences)
+    assert not data.exists()
+    data.with_name("away").rename(data)
+    for name in ("mariadb", "storage-0"):
+        supervisor.start(node.config.service(name))
+    site.wait("RUNNING")
+    assert site.read() == {"one": 1}
 
 
 def test_an_account_with_another_password_is_mended_and_old_data_is_upgraded_or_refused(site: Site):

@@ -55,6 +55,18 @@ def test_a_database_that_is_gone_is_not_made_again(config, tmp_path):
     )
 
 
+def test_neither_is_a_server(config, tmp_path):
+    for name in STORAGES:
+        config.set_up(name).touch()
+    with pytest.raises(Refused) as caught:
+        mysql.create(config, config.mysql, tmp_path)
+    marks = " ".join(f"{tmp_path}/srv/neo/{name}.set-up" for name in STORAGES)
+    assert str(caught.value) == (
+        f"{tmp_path}/srv/mariadb is not there, expected the one in which the storages' databases were made: bring it"
+        f" back; or, to have empty ones in their place, which the cluster then fills, remove {marks}"
+    )
+
+
 def test_the_server_is_among_the_services_and_none_of_neos_processes(config, tmp_path):
     assert config.services == ("mariadb", "master", "admin", *STORAGES)
     assert config.names == partition.node(tmp_path).services == ("master", "admin", *STORAGES)

@@ -30,8 +30,13 @@ def administrator_sql(server: MySQL) -> str:
     return sql.administrator_statements(ADMINISTRATION, sql.password_hash(server.administrator_password))
 
 
-def create(server: MySQL, data_directory: Path) -> None:
-    """The hook on_creation: the administration account and no other. Raises ServerError."""
+def create(config: NodeConfig, server: MySQL, data_directory: Path) -> None:
+    """The hook on_creation: the administration account and no other. Raises Refused, ServerError."""
+    if marks := [str(mark) for name in config.names if (mark := config.set_up(name)).exists()]:
+        raise Refused(
+            f"{server.data_directory} is not there, expected the one in which the storages' databases were made: bring"
+            f" it back; or, to have empty ones in their place, which the cluster then fills, remove {' '.join(marks)}"
+        )
     with (
         private_server.of(server, data_directory, init_sql=administrator_sql(server)) as socket,
         sql.connect(server.defaults_file, socket) as connection,
@@ -104,13 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def body() -> None:
-        server = configuration.load_node(given.config).mysql
-        if server is None:
+        config = configuration.load_node(given.config)
+        if config.mysql is None:
             raise Refused("the storages of this node have the engine SQLite, expected MySQL: there is no server")
         if given.create:
-            create(server, given.create)
+            create(config, config.mysql, given.create)
         else:
-            prepare(server)
+            prepare(config.mysql)
 
     return process.program(body)
 
