@@ -373,7 +373,7 @@ def test_control_is_terminated_while_it_sends(filled, target):
     slow(filled, 2_000_000)
     Authority().install(filled.config.tls, "127.0.0.1")
     filled.start_nginx()
-    control = filled.python("control.main", stderr=None)
+    control = filled.python("mariadb.control", stderr=None)
     wait_until(lambda: servers.listens(filled.config.control_socket), "the socket of mariadb-control")
     receiving = Receiving(filled, target)
     wait_until(lambda: list(target.config.data_directory.rglob("catalog.ibd")), "some of the copy")

@@ -348,7 +348,7 @@ def _earlier(entry: manifest.Entry, days: int) -> manifest.Entry:
 def test_backups_by_a_living_scheduler_then_by_a_dead_one(ready, master):
     node = Node(ready, master, "mariadb_backup")
     assert "the scheduler never ran" in node.red("mariadb_backup")
-    scheduler = ready.python("control.main")
+    scheduler = ready.python("mariadb.control")
     wait_until(lambda: manifest.load(ready.config.dumps), "the first backup")
     wait_until(lambda: state.load(ready.config.scheduler_state).job("logical-backup").outcome == "done", "its end")
     (newest,) = manifest.load(ready.config.dumps)

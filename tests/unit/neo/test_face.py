@@ -100,8 +100,11 @@ def test_before_anybody_has_looked(tmp_path):
     [
         (
             RoleState(fenced=FENCE),
-            f"The masters are stopped since {AT}, by its backup new: takeover of new, for new to be the primary; not"
-            " reached yet: neo-node-1",
+            "It was stopped for new to be the primary in its place",
+        ),
+        (
+            RoleState(fenced=dataclasses.replace(FENCE, tid="0x04")),
+            "It was stopped for new to be the primary in its place; both have the same up to 0x04",
         ),
         (
             RoleState(promotion=Promotion("takeover", "old", "0x04", AT)),

@@ -180,7 +180,8 @@ def test_only_a_primary_fences_the_one_before_it(world, config, state, monkeypat
     assert role_state.of(config).load() == state
 
 
-def test_the_old_primary_is_told_where_it_was_cut(world, config, monkeypatch):
+@pytest.mark.parametrize("unfenced", [True, False])
+def test_the_old_primary_is_told_where_it_was_cut(world, config, monkeypatch, unfenced):
     asked = []
 
     class Peer:
@@ -200,13 +201,16 @@ def test_the_old_primary_is_told_where_it_was_cut(world, config, monkeypatch):
             asked.append((name, parameters))
 
     monkeypatch.setattr(watch, "Peer", Peer)
-    last = Change("takeover", AT, "old", "", PROMOTION.tid)
+    last = Change("takeover", AT, "old", "", PROMOTION.tid, unfenced)
     role_state.of(config).change(fence_pending=PendingFence("old", URL, AT), last=last)
     watch.fence_old_primary(config)
     ((name, parameters),) = asked
     assert (name, parameters["cluster"], parameters["tid"]) == ("fence", "old", PROMOTION.tid)
     assert (parameters["new-cluster"], parameters["new-masters"]) == ("copy", "a:1")
     assert role_state.of(config).load().fence_pending is None
+    if not unfenced:  # which the takeover has said
+        assert journal.last(config) == ()
+        return
     (entry,) = journal.last(config)
     assert entry.sentence == f"the old primary old is fenced now, and knows that it was cut at {PROMOTION.tid}"
 

@@ -69,7 +69,10 @@ def test_one_that_serves_nobody(state):
     text = f"the cluster is {state} and serves nobody, expected it to have started: "
     assert said(up(state)) == (False, (text + "start what is missing of it",))
     assert said(up(state), **BACKUP) == (False, (text + "start what is missing of it",))
-    assert said(up(state), autostart=False) == (False, (text + "bin/neoctl start starts a new cluster",))
+    remedy = "start what is missing of it; a new cluster is started by bin/neoctl start"
+    assert said(up(state), autostart=False) == (False, (text + remedy,))
+    remedy = "start what is missing of it; or, when other storages have all that it has, bin/neoctl start"
+    assert said(up(state), replicas=1) == (False, (text + remedy,))
 
 
 def test_one_whose_nodes_are_not_all_there_yet():

@@ -26,7 +26,7 @@ def of(facts: Facts) -> Face:
         figures=_figures(facts) if facts.role == "backup" else None,
         usual=USUAL.get(facts.role, ()),
         details=tuple(_details(facts)),
-        care_title="Nodes",
+        care_title="Promises, nodes",
         care=tuple(_nodes(facts)),
     )
 
@@ -55,8 +55,9 @@ def _details(facts: Facts) -> Iterator[Row]:
     if facts.last_tid:
         name = "Last transaction of the upstream" if facts.role == "backup" else "Last transaction"
         yield Row(name, _tid(facts.last_tid), code=True)
-    yield Row("Partitions", f"{facts.partitions}, with {facts.replicas} replicas")
-    yield Row("Cells out of date", str(facts.cells_out_of_date))
+    if facts.partitions:
+        yield Row("Partitions", f"{facts.partitions}, with {facts.replicas} replicas")
+        yield Row("Cells out of date", str(facts.cells_out_of_date))
 
 
 def _tid(text: str) -> str:

@@ -116,12 +116,9 @@ def role_of(status: Status, state: RoleState) -> str:
 
 def notes(state: RoleState) -> Iterator[str]:
     """What the last changes of role have left, and is worth knowing."""
-    if state.fenced:
-        whose = f", for {state.fenced.new_primary.cluster} to be the primary" if state.fenced.new_primary else ""
-        yield (
-            f"The masters are stopped since {state.fenced.at}, by {state.fenced.by}: {state.fenced.reason}{whose}"
-            + (f"; not reached yet: {', '.join(state.fenced.undone)}" if state.fenced.undone else "")
-        )
+    if state.fenced and state.fenced.new_primary:
+        same = f"; both have the same up to {state.fenced.tid}" if state.fenced.tid else ""
+        yield f"It was stopped for {state.fenced.new_primary.cluster} to be the primary in its place{same}"
     if state.promotion:
         yield f"A {state.promotion.action} was begun at {state.promotion.at} and has not ended: run it again"
     if state.rejoin:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What another instance may have this cluster do, when it proves to know its token: tell its state, be fenced."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,10 @@ def _fence(
     with action.running(config, "fence", BY) as act:
         state = role_state.of(config).load()
         require_no_other(state, new_cluster)
+        if tid and state.fenced and state.fenced.new_primary and not state.fenced.undone:
+            role_state.of(config).change(fenced=dataclasses.replace(state.fenced, tid=tid))
+            act.sentence = f"{by[:200]} has told that it has all that this cluster has up to {tid}"
+            return {"tid": "", "role": "primary"}
         if state.fenced is None and _is_backup(config, state):
             act.sentence = f"this cluster is a backup itself: nothing was done, though {by[:200]} asked for a fence"
             return {"tid": "", "role": "backup"}

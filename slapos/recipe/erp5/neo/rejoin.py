@@ -41,7 +41,7 @@ LISTING = 60.0
 
 
 def target(config: ClusterConfig, state: RoleState, options: dict[str, Any]) -> Upstream | None:
-    """Whose backup it is to be: given, noted when it was fenced for that one, or by the parameters; or as before."""
+    """Whose backup the cluster is to be: given, noted with a fence, by the parameters, or as before."""
     cluster, masters = options.get("upstream-cluster", ""), " ".join(options.get("upstream-masters", "").split())
     if not all(_ADDRESS.fullmatch(one) for one in masters.split()):
         raise Refused("upstream-masters are no addresses, expected HOST:PORT with spaces between, as it publishes them")

@@ -81,10 +81,11 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _state_problems(snapshot: Snapshot) -> Iterator[str]:
-    config, status, upstream = snapshot.config, snapshot.status, snapshot.upstream
+    status, upstream = snapshot.status, snapshot.upstream
     if status.cluster_state not in SERVING:
-        remedy = "start what is missing of it" if config.autostart else "bin/neoctl start starts a new cluster"
-        yield f"the cluster is {status.cluster_state} and serves nobody, expected it to have started: {remedy}"
+        yield (
+            f"the cluster is {status.cluster_state} and serves nobody, expected it to have started: {_start(snapshot)}"
+        )
     elif upstream and status.cluster_state == RUNNING and not is_taken_over(snapshot):
         yield (
             f"the cluster is RUNNING and empty, expected BACKINGUP, as it was created as a backup of"
@@ -92,6 +93,15 @@ def _state_problems(snapshot: Snapshot) -> Iterator[str]:
         )
     elif upstream and status.cluster_state != RUNNING:
         yield from _backup_problems(snapshot, "the cluster", status)
+
+
+def _start(snapshot: Snapshot) -> str:
+    """What to do about a cluster that does not start. When a primary master dies NEO waits for all storages."""
+    if not snapshot.config.autostart:
+        return "start what is missing of it; a new cluster is started by bin/neoctl start"
+    if snapshot.config.replicas:
+        return "start what is missing of it; or, when other storages have all that it has, bin/neoctl start"
+    return "start what is missing of it"
 
 
 def _backup_problems(snapshot: Snapshot, name: str, status: Status) -> Iterator[str]:

@@ -83,4 +83,5 @@ def fence_old_primary(config: ClusterConfig) -> None:
     role_state.of(config).change(fence_pending=None)
     sentence = f"the old primary {pending.cluster} is fenced now, and knows that it was cut at {tid}"
     process.log(sentence)
-    journal.append(config, Entry(times.text(times.now()), FENCE_OLD_PRIMARY, BY, "done", sentence, {"tid": tid}))
+    if state.last and state.last.unfenced:  # else the takeover has said so
+        journal.append(config, Entry(times.text(times.now()), FENCE_OLD_PRIMARY, BY, "done", sentence, {"tid": tid}))
