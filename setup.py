@@ -50,6 +50,7 @@ PROGRAMS = {
     "neo-control-token": "neo.control_token",
     "neo-ctl": "neo.ctl",
     "neo-node-certificates": "neo.node_certificates",
+    "neo-mariadb": "neo.mysql",
     "neo-node-control": "neo.node_control",
     "neo-renew-certificates": "neo.renew_certificates",
     "neo-revoke-certificate": "neo.revoke_certificate",

@@ -102,10 +102,10 @@ class Cluster(Instance):
         return self.client("read")
 
     def pids(self) -> dict[str, int]:
-        """The processes of all nodes, such as p3/storage-0, 0 for one that does not run."""
+        """The processes of all nodes, such as p3/storage-0 or p3/mariadb, 0 for one that does not run."""
         found = {}
         for node in self.nodes():
-            for name in node.names:
+            for name in node.services:
                 supervised = supervisor.status(node.service(name))
                 found[f"{Path(node.partition).name}/{name}"] = supervised.child_pid if supervised else 0
         return found
@@ -116,6 +116,24 @@ class Cluster(Instance):
         for name in names:
             os.kill(pids[name], signal.SIGKILL)
         eventually(lambda: all(self.pids()[name] not in (0, pids[name]) for name in names), f"{names} are back")
+
+    def forget_deaths(self) -> None:
+        """Scenarios that come later want green nodes, and not in a quarter of an hour."""
+        for node in self.nodes():
+            group = f"{node.path().name}:*"
+            assert self.node.slapos("supervisorctl", "stop", group).returncode == 0
+            for name in node.services:
+                node.service(name).state.unlink()
+            assert self.node.slapos("supervisorctl", "start", group).returncode == 0
+
+    def wait_until_copied(self, tid: int) -> None:
+        """Until it, a backup, has a transaction of its upstream."""
+
+        def has() -> bool:
+            now = self.status()
+            return (now.backup_tid or 0) >= tid and now.first_copy_goal is None
+
+        eventually(has, f"{self.name} has the transaction {tid:#x}")
 
     def promises(self) -> dict[str, tuple[bool, str]]:
         """Those of all its partitions: neo-cluster, and for each node such as p3/neo-node."""

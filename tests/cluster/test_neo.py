@@ -43,19 +43,9 @@ def copy(pair: tuple[Cluster, Cluster]) -> Cluster:
     return pair[1]
 
 
-def wait_until_copied(copy: Cluster, tid: int) -> None:
-    """Until the backup has a transaction of its upstream."""
-
-    def has() -> bool:
-        now = copy.status()
-        return (now.backup_tid or 0) >= tid and now.first_copy_goal is None
-
-    eventually(has, f"{copy.name} has the transaction {tid:#x}")
-
-
 def test_a_backup_follows_by_itself_and_the_promises_say_so(main: Cluster, copy: Cluster):
     (tid,) = main.write(second="written while there is one")
-    wait_until_copied(copy, tid)
+    copy.wait_until_copied(tid)
     failed, said = copy.promise()
     assert not failed
     assert re.fullmatch(
@@ -120,28 +110,18 @@ def test_killed_processes_come_back_and_the_promise_tells(main: Cluster, copy: C
     copy.kill(*(f"{path.name}/{name}" for name in ("master", "storage-0", "storage-1", "admin")))
     eventually(lambda: not copy.promise()[0], "the backup follows again")
     (tid,) = main.write(third="written after processes were killed")
-    wait_until_copied(copy, tid)
+    copy.wait_until_copied(tid)
     failed, said = copy.promises()[f"{path.name}/neo-node"]
     assert failed
     for name in ("master", "storage-0", "storage-1", "admin"):
         assert f"the service neo-{name} was killed by SIGKILL at " in said
-    forget_deaths(copy)
+    copy.forget_deaths()
     copy.wait_until_green()
-
-
-def forget_deaths(cluster: Cluster) -> None:
-    """Scenarios that come later want green nodes, and not in a quarter of an hour."""
-    for node in cluster.nodes():
-        group = f"{node.path().name}:*"
-        assert cluster.node.slapos("supervisorctl", "stop", group).returncode == 0
-        for name in node.names:
-            node.service(name).state.unlink()
-        assert cluster.node.slapos("supervisorctl", "start", group).returncode == 0
 
 
 def test_an_upstream_that_is_gone_is_told_and_a_takeover_stays(node: Node, main: Cluster, copy: Cluster):
     (tid,) = main.write(last="written before the takeover")
-    wait_until_copied(copy, tid)
+    copy.wait_until_copied(tid)
     (path,) = main.partitions()
     assert node.slapos("supervisorctl", "stop", f"{path.name}:*").returncode == 0
     copy.wait("STARTING_BACKUP")

@@ -35,14 +35,6 @@ def is_fenced(cluster: Cluster) -> bool:
     return role_state.of(cluster.config).load().fenced is not None and all(marks) and not cluster.status().primary
 
 
-def wait_until_copied(copy: Cluster, tid: int) -> None:
-    def has() -> bool:
-        now = copy.status()
-        return (now.backup_tid or 0) >= tid and now.first_copy_goal is None
-
-    eventually(has, f"{copy.name} has the transaction {tid:#x}")
-
-
 def confirm(page: Browser, cluster: Cluster, action: str) -> None:
     """What people do on an action's page."""
     page.click(action)
@@ -52,9 +44,8 @@ def confirm(page: Browser, cluster: Cluster, action: str) -> None:
 
 
 def test_clicks_make_a_backup_the_primary_and_the_old_one_its_backup(node: Node, tmp_path: Path):
-    old = deploy(node, "neo-old")
-    new = Cluster(node, "neo-new")
-    with destroyed_at_the_end(new, old), browser(tmp_path / "browser") as page:
+    with destroyed_at_the_end(node, "neo-new", "neo-old"), browser(tmp_path / "browser") as page:
+        old = deploy(node, "neo-old")
         (tid,) = old.write(before="written to the old primary")
         published = old.published
         new = deploy(
@@ -64,7 +55,7 @@ def test_clicks_make_a_backup_the_primary_and_the_old_one_its_backup(node: Node,
             upstream_masters=published["neo-masters"],
             upstream_control_url=published["takeover-url"],
         )
-        wait_until_copied(new, tid)
+        new.wait_until_copied(tid)
         new.wait_until_green()
         page.open(new.published["takeover-url"])
         page.wait_for("Backup of neo-old")
@@ -93,7 +84,7 @@ def test_clicks_make_a_backup_the_primary_and_the_old_one_its_backup(node: Node,
         page.wait_for("Last action: Rejoin, done")
         page.wait_for("Backup of neo-new")
         (tid,) = new.write(later="written while there is a backup again")
-        wait_until_copied(old, tid)
+        old.wait_until_copied(tid)
         assert old.read() == new.read()
         assert set(old.read()) == {"before", "after", "later"}
         _, said = old.promise()

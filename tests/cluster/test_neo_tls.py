@@ -15,7 +15,6 @@ from slapos.recipe.erp5.neo.config import NodeConfig, NodeTls
 from slapos.recipe.erp5.tls import trusted
 from tests.cluster.neo import CLIENT, Cluster, deploy, destroyed_at_the_end
 from tests.cluster.node import Node, eventually
-from tests.cluster.test_neo import wait_until_copied
 
 
 class Secured(Cluster):
@@ -34,8 +33,8 @@ def secured(node: Node, name: str, **parameters: Any) -> Secured:
 
 @pytest.fixture(scope="module")
 def main(node: Node) -> Iterator[Secured]:
-    cluster = secured(node, "tls-main", ssl={"enable": True})
-    with destroyed_at_the_end(cluster):
+    with destroyed_at_the_end(node, "tls-main"):
+        cluster = secured(node, "tls-main", ssl={"enable": True})
         cluster.wait_until_green()
         cluster.write(first="written before there was a backup")
         yield cluster
@@ -44,14 +43,14 @@ def main(node: Node) -> Iterator[Secured]:
 @pytest.fixture(scope="module")
 def copy(node: Node, main: Secured) -> Iterator[Secured]:
     published = main.published
-    cluster = secured(
-        node,
-        "tls-copy",
-        upstream_cluster=published["neo-cluster"],
-        upstream_masters=published["neo-masters"],
-        ssl={"enable": True, "upstream-certificate-url": published["neo-certificate-url"]},
-    )
-    with destroyed_at_the_end(cluster):
+    with destroyed_at_the_end(node, "tls-copy"):
+        cluster = secured(
+            node,
+            "tls-copy",
+            upstream_cluster=published["neo-cluster"],
+            upstream_masters=published["neo-masters"],
+            ssl={"enable": True, "upstream-certificate-url": published["neo-certificate-url"]},
+        )
         cluster.wait_until_green()
         yield cluster
 
@@ -76,7 +75,7 @@ def test_only_who_has_what_is_published_gets_in(main: Secured, tmp_path: Path):
 
 def test_a_backup_follows_over_tls_and_takes_over_alone(node: Node, main: Secured, copy: Secured, tmp_path: Path):
     (tid,) = main.write(second="written while there is one")
-    wait_until_copied(copy, tid)
+    copy.wait_until_copied(tid)
     customers = customer(tmp_path / "customer", main)
     assert len(trusted.load(tls.node_files(customers))) == 1
     for path in (main.path, *main.partitions()):

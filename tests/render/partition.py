@@ -49,6 +49,8 @@ KEPT = {
     "certificate-secret": "SECRET",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",
+    "storage-0-password": "STORAGE-0",
+    "storage-1-password": "STORAGE-1",
     "backup-token": "TOKEN",
     "control-token": "0123456789abcdef0123456789abcdef",
 }

@@ -30,7 +30,8 @@ EVERYTHING = (
         "cluster": "backup",
         "partitions": 24,
         "replicas": 1,
-        "engine": "SQLite",
+        "engine": "MySQL",
+        "innodb-buffer-pool-size": 1 << 30,
         "use-ipv6": True,
         "node-list": [{"storage-count": 2, "sla": {"computer_guid": "COMP-1"}}, {"storage-count": 1}],
         "masters": 1,
@@ -56,6 +57,8 @@ NODE = {
     "storage-count": 1,
     "partitions": 12,
     "replicas": 0,
+    "engine": "SQLite",
+    "innodb-buffer-pool-size": 128 << 20,
     "autostart": 1,
     "founding": True,
     "upstream-cluster": "",
@@ -68,6 +71,7 @@ NODE_CASES: dict[str, dict] = {
     "neo-node-waiting": NODE | {"masters": []},
     "neo-node-ssl": NODE | {"ssl": {"caucased-url": "http://127.0.0.1:24000", "secret": "SECRET"}},
     "neo-node-ssl-external": NODE | {"ssl": {"caucased-url": "http://127.0.0.7:8009", "secret": ""}},
+    "neo-node-mysql": NODE | {"engine": "MySQL", "storage-count": 2},
     "neo-node-backup": NODE | UPSTREAM | {"master": False, "storage-count": 2, "use-ipv6": True, "autostart": 0},
 }
 
@@ -86,8 +90,9 @@ def test_files_of_a_node_are_the_golden_ones(case, tmp_path, request):
 
 
 def test_only_the_account_itself_may_read_what_is_rendered(tmp_path):
-    for software_type, parameters in (("neo", {}), ("neo-node", NODE)):
-        folder = tmp_path / software_type
+    mysql = NODE_CASES["neo-node-mysql"]
+    for number, (software_type, parameters) in enumerate((("neo", {}), ("neo-node", NODE), ("neo-node", mysql))):
+        folder = tmp_path / str(number)
         folder.mkdir()
         render(folder, software_type, parameters, None, ONE)
         files = [path for part in ("bin", "etc") for path in (folder / part).rglob("*") if path.is_file()]
@@ -127,15 +132,18 @@ def test_a_node_starts_nothing_before_it_knows_the_masters_and_new_ones_rename_n
 
 
 def test_what_the_schema_cannot_refuse_is_refused_before_anything_is_rendered(tmp_path):
-    finished = process(tmp_path, "neo", complete("neo", {"engine": "MySQL"}), {}, {})
+    finished = process(tmp_path, "neo", complete("neo", {"replicas": 1}), {}, {})
     assert finished.returncode != 0
-    assert "Error: engine: MySQL cannot be deployed by this release yet; give SQLite, or leave it" in finished.stdout
+    assert "Error: replicas: 1 need at least 2 storages, and there are 1; give fewer, or add st" in finished.stdout
     assert not (tmp_path / "etc").exists() and not (tmp_path / "requests.json").exists()
 
 
 def test_another_layout_is_refused_once_there_is_a_database_and_nothing_changes(tmp_path):
     first = render(tmp_path, "neo", {}, None, ONE)
     requests = (tmp_path / "requests.json").read_text()
+    finished = process(tmp_path, "neo", complete("neo", {"engine": "MySQL"}), {}, ONE)
+    assert finished.returncode != 0
+    assert "Error: engine: it is MySQL, but the database was created with SQLite, which no" in finished.stdout
     finished = process(tmp_path, "neo", complete("neo", {"cluster": "other"}), {}, ONE)
     assert finished.returncode != 0
     assert "Error: cluster: it is other, but the database was created with CLUSTER, which no" in finished.stdout

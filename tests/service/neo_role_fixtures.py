@@ -21,9 +21,11 @@ from slapos.recipe.erp5.neo import node_actions, node_role, role_state
 from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.ask import Asker, Status
 from slapos.recipe.erp5.neo.config import (
+    MARIADB,
     ClusterConfig,
     Control,
     Monitor,
+    MySQL,
     Network,
     Node,
     NodeConfig,
@@ -109,14 +111,42 @@ class Partition:
 class NodePartition(Partition):
     """A node, whose addresses are known from the beginning."""
 
-    def __init__(self, folder: Path, name: str, storages: int, master: bool) -> None:
+    def __init__(self, folder: Path, name: str, storages: int, master: bool, engine: str = "SQLite") -> None:
         super().__init__(folder, "slapos.recipe.erp5.neo.node_control", "etc/neo-node.json")
+        passwords = tuple(f"it's 100% {secrets.token_hex(16)}" for _ in range(storages))
+        server = MySQL(str(folder), servers.part("mariadb"), secrets.token_hex(16), passwords)
+        self.mysql = server if engine == "MySQL" else None
+        if self.mysql:
+            self._write_server(self.mysql)
         self.name, self.storages, self.master = name, storages, master
         first = free_port()
         while any(not servers._is_free(HOST, first + number) for number in range(storages)):
             first = free_port()
         self.network = Network(HOST, free_port(), free_port(), first)
         servers.write_program(folder / "bin/neo-start", "slapos.recipe.erp5.neo.start")
+
+    def _write_server(self, server: MySQL) -> None:
+        names = {"srv": "srv", "tmp": "tmp", "run": "var/run"}
+        (self.folder / "tmp").mkdir()
+        text = servers.render(
+            "stack/erp5/neo/mariadb.cnf.in",
+            parameters={"innodb-buffer-pool-size": servers.SMALL["innodb-buffer-pool-size"]},
+            directory={name: str(self.folder / path) for name, path in names.items()},
+            mariadb=server.mariadb,
+            administrator_password=server.administrator_password,
+        )
+        server.defaults_file.write_text(text)
+        server.defaults_file.chmod(0o600)
+        servers.write_program(self.folder / "bin/neo-mariadb", "slapos.recipe.erp5.neo.mysql")
+        program = f"{self.folder}/bin/neo-mariadb --config {self.json}"
+        context = {
+            "mariadb": server.mariadb,
+            "defaults_file": str(server.defaults_file),
+            "data_directory": str(server.data_directory),
+            "on_creation": f'{program} --create "$MARIADB_DATA_DIRECTORY"',
+            "on_start": program,
+        }
+        servers.write_script(self.folder / "bin/mariadb-service", context)
 
     @property
     def config(self) -> NodeConfig:
@@ -140,12 +170,14 @@ class NodePartition(Partition):
         """Its supervisor, and so the process."""
         run = self.folder / "var/run"
         supervise = (sys.executable, "-I", "-S", "-B", ROOT / "slapos/recipe/erp5/supervise.py")
-        start = (self.folder / "bin/neo-start", "--config", self.json, "--node", name)
+        start: tuple[object, ...] = (self.folder / "bin/neo-start", "--config", self.json, "--node", name)
+        if name == MARIADB:
+            start = (self.folder / "bin/mariadb-service",)
         self.spawn(f"service-{name}", *supervise, "--name", f"neo-{name}", "--run", run, "--", *start)
 
     def start(self) -> None:
         self.start_control()
-        for name in self.config.names:
+        for name in self.config.services:
             self.start_service(name)
 
     def pid(self, name: str) -> int:
@@ -160,7 +192,7 @@ class NodePartition(Partition):
 
     def kept(self) -> list[str]:
         """The databases that were put aside."""
-        return sorted(path.name for path in (self.folder / "srv/neo").glob("*.replaced-*"))
+        return sorted(path.name for path in (self.folder / "srv").glob("**/*.replaced-*"))
 
 
 class Site(Partition):
@@ -180,11 +212,14 @@ class Site(Partition):
         replicas: int = 0,
         partitions: int = 4,
         control_url: str = "",
+        engine: str = "SQLite",
     ) -> None:
         base = Path(tempfile.mkdtemp(prefix=f"n5{name}-", dir="/tmp"))
         super().__init__(base / "cluster", "slapos.recipe.erp5.neo.control", "etc/neo.json")
         self.base, self.name = base, name
-        self.nodes = [NodePartition(base / f"node-{n}", f"neo-node-{n}", storages, n == 0) for n in range(nodes)]
+        self.nodes = [
+            NodePartition(base / f"node-{n}", f"neo-node-{n}", storages, n == 0, engine) for n in range(nodes)
+        ]
         follows = Upstream(upstream.name, upstream.masters) if upstream else None
         python = release() / "parts/neoppod"
         software = Software(str(python), str(SCRIPTS / "neo_master.py"), str(SCRIPTS / "neo_ask.py"))
@@ -227,6 +262,7 @@ class Site(Partition):
             founding=True,
             upstream=follows,
             control=node.control,
+            mysql=node.mysql,
         )
         shapes.save(node.json, config)
 

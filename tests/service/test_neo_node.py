@@ -16,7 +16,16 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervisor, times
 from slapos.recipe.erp5.neo import config as configuration
 from slapos.recipe.erp5.neo import ctl, logs, status, verdict
-from slapos.recipe.erp5.neo.config import ClusterConfig, Monitor, Network, Node, NodeConfig, Software, Upstream
+from slapos.recipe.erp5.neo.config import (
+    ClusterConfig,
+    Control,
+    Monitor,
+    Network,
+    Node,
+    NodeConfig,
+    Software,
+    Upstream,
+)
 from tests.service.neo_fixtures import CLIENT, SCRIPTS
 from tests.service.servers import PATIENCE, ROOT, free_port, part, wait_for
 
@@ -45,6 +54,8 @@ class Services:
             autostart=2,
             founding=True,
             upstream=upstream,
+            control=Control("127.0.0.1", free_port()),
+            mysql=None,
         )
         self.path = folder / "etc/neo-node.json"
         shapes.save(self.path, self.config)
@@ -70,6 +81,8 @@ class Services:
             differences=(),
             autostart=True,
             monitor=Monitor(60, ()),
+            control=config.control,
+            upstream_control_url="",
         )
 
     def start(self, *names: str) -> None:

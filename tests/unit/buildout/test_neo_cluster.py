@@ -68,6 +68,7 @@ class Instance:
         more = dict.fromkeys(neo_nodes.CONNECTION, "")
         more |= {"created-path": options["storage-path"], "told-path": str(self.folder / "neo/told.json")}
         options |= more | {"autostart": configuration["autostart"], "ssl": self.ssl}
+        options |= {"innodb-buffer-pool-size": 128 << 20}
         assert Nodes(None, "nodes", options).install() == ()
         return options
 
@@ -91,10 +92,6 @@ def created(instance):
 
 
 REFUSED = {
-    "engine": (
-        {"engine": "MySQL"},
-        "engine: MySQL cannot be deployed by this release yet; give SQLite, or leave it out.",
-    ),
     "masters": (
         {"masters": 3, **nodes(1, 1)},
         "masters: 3 masters need as many nodes, and there are 2; give fewer, or add nodes to node-list.",
@@ -160,6 +157,7 @@ def test_nodes_are_told_of_the_masters_once_all_have_published(instance):
     assert [parameters["master"] for _, parameters, _ in instance.requests] == [True, True, False] * 2
     assert {json.dumps(sla) for _, _, sla in instance.requests} == {'{"computer_guid": "COMP-1"}'}
     assert {parameters["autostart"] for _, parameters, _ in instance.requests} == {4}
+    assert {parameters["engine"] for _, parameters, _ in instance.requests} == {"SQLite"}
     assert len(instance.requests) == 6
     instance.process(**wanted)
     assert len(instance.requests) == 3
@@ -190,7 +188,13 @@ def test_until_there_is_a_database_the_parameters_can_be_mended(instance):
 
 @pytest.mark.parametrize(
     "parameter, value, before",
-    [("partitions", 13, "12"), ("replicas", 1, "0"), ("use-ipv6", True, "false"), ("cluster", "other", "kept")],
+    [
+        ("engine", "MySQL", "SQLite"),
+        ("partitions", 13, "12"),
+        ("replicas", 1, "0"),
+        ("use-ipv6", True, "false"),
+        ("cluster", "other", "kept"),
+    ],
 )
 def test_another_layout_is_refused_once_there_is_a_database(created, parameter, value, before):
     with pytest.raises(UserError) as caught:

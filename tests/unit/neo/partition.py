@@ -12,6 +12,7 @@ from slapos.recipe.erp5.neo.config import (
     ClusterTls,
     Control,
     Monitor,
+    MySQL,
     Network,
     Node,
     NodeConfig,
@@ -46,8 +47,14 @@ def node(partition: Path, **fields: Any) -> NodeConfig:
         upstream=None,
         tls=None,
         control=CONTROL,
+        mysql=None,
     )
     return dataclasses.replace(config, **fields)
+
+
+def mysql(partition: Path) -> MySQL:
+    """The server of a node with two storages."""
+    return MySQL(str(partition), "/none/mariadb", "administrator's", ("first 100%", "second"))
 
 
 def cluster(**fields: Any) -> ClusterConfig:

@@ -331,6 +331,20 @@ def test_processes_that_do_not_run(tmp_path):
     )
 
 
+def test_a_server_that_does_not_answer(tmp_path):
+    config = partition.node(tmp_path, mysql=partition.mysql(tmp_path))
+    service = ServiceStatus(Service(tmp_path, "neo-mariadb"), RUNS)
+    assert verdict.node(NodeSnapshot(config, NOW, (service,))).sentences == ("neo-mariadb run",)
+    found = verdict.node(NodeSnapshot(config, NOW, (service,), silent=True))
+    assert (found.good, found.sentences) == (
+        False,
+        (
+            f"MariaDB does not answer at {tmp_path}/var/run/mariadb.sock, expected it to, as this node's storages keep"
+            " their data in it: see the log of neo-mariadb, which also tells that it is being made or recovers",
+        ),
+    )
+
+
 def test_a_node_that_does_not_know_the_masters(tmp_path):
     service = ServiceStatus(Service(tmp_path, "neo-admin"), None)
     assert node_said(service, tmp_path=tmp_path, masters=()) == (

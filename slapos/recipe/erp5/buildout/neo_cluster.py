@@ -98,10 +98,6 @@ def check(parameters: Mapping[str, Any]) -> None:
     storages, masters = sum(node["storage-count"] for node in nodes), parameters["masters"]
     if parameters["node-list"] and parameters["storage-count"]:
         raise ConfigurationError("storage-count: node-list says it of each node; give one of the two.")
-    if parameters["engine"] != "SQLite":
-        raise ConfigurationError(
-            f"engine: {parameters['engine']} cannot be deployed by this release yet; give SQLite, or leave it out."
-        )
     if masters > len(nodes):
         raise ConfigurationError(
             f"masters: {masters} masters need as many nodes, and there are {len(nodes)};"

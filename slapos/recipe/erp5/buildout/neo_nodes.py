@@ -36,8 +36,8 @@ class Told:
 
 class Recipe:
     """Options in: those of CONNECTION, and of the recipe `neo-cluster` those of LAYOUT, `upstream` and `nodes`;
-    `autostart` (bool), `ssl` (what a node is told of the authority), and the files that keep Created
-    (`created-path`) and Told (`told-path`).
+    `autostart` (bool), `innodb-buffer-pool-size` (bytes), `ssl` (what a node is told of the authority), and the files
+    that keep Created (`created-path`) and Told (`told-path`).
 
     Options out, set while the section is initialised: `found` (a list of objects as neo.config.Node),
     `masters` and `admins` (lists of addresses, empty until all nodes have published theirs), the same as texts,
@@ -51,7 +51,7 @@ class Recipe:
         self.nodes = options["nodes"]
         self.cluster = {key: options[key] for key in (*LAYOUT, "upstream")}
         self.autostart = sum(node["storage_count"] for node in self.nodes) if options["autostart"] else 0
-        self.ssl = options["ssl"]
+        self.ssl, self.pool = options["ssl"], options["innodb-buffer-pool-size"]
         self.ask = asker(buildout, {key: options[key] for key in CONNECTION})
         self.told = load(self.told_path)
         found = [self._found(node) for node in self.nodes]
@@ -82,7 +82,8 @@ class Recipe:
 
     def _request(self, node: Mapping[str, Any], masters: Sequence[str]) -> Mapping[str, Any]:
         sla = json.loads(node["sla"])
-        return self.ask(node["name"], parameters(self.cluster, self.autostart, node, masters, self.ssl), sla)
+        wanted = parameters(self.cluster, self.autostart, node, masters, self.ssl)
+        return self.ask(node["name"], wanted | {"innodb-buffer-pool-size": self.pool}, sla)
 
     def install(self) -> tuple[str, ...]:
         if self.telling.masters:
@@ -118,6 +119,7 @@ def parameters(
         "storage-count": node["storage_count"],
         "partitions": cluster["partitions"],
         "replicas": cluster["replicas"],
+        "engine": cluster["engine"],
         "autostart": autostart,
         "founding": node["founding"],
         "upstream-cluster": upstream["cluster"],

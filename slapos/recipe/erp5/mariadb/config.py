@@ -4,6 +4,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from slapos.recipe.erp5 import config
 from slapos.recipe.erp5.mariadb.terms import TERMS
@@ -115,6 +116,24 @@ class SemiSync:
     timeout_seconds: int
 
 
+class Server(Protocol):
+    """What it takes to run a server and to log in to it: Config has it, and so has any other stack's partition."""
+
+    @property
+    def mariadb(self) -> str:
+        """The release's part MariaDB, with `bin/` and `sbin/`."""
+
+    @property
+    def data_directory(self) -> Path: ...
+
+    @property
+    def defaults_file(self) -> Path:
+        """Read by the server, and through its [client] section by every local tool."""
+
+    @property
+    def socket(self) -> Path: ...
+
+
 @dataclass(frozen=True)
 class Config:
     """`etc/mariadb.json`: all that the run-time programs of a MariaDB partition know."""
@@ -142,6 +161,11 @@ class Config:
     def path(self, *names: str) -> Path:
         """A file of the partition, such as path("srv", "mariadb")."""
         return Path(self.partition, *names)
+
+    @property
+    def mariadb(self) -> str:
+        """The release's part MariaDB."""
+        return self.software.mariadb
 
     @property
     def data_directory(self) -> Path:

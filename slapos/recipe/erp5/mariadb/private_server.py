@@ -10,9 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pymysql.connections import Connection
+
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError, ServerError
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb import sql
+from slapos.recipe.erp5.mariadb.config import Server
 
 PAUSE = 0.05
 """Seconds between two looks at a server that is starting or stopping."""
@@ -76,17 +79,36 @@ def serving(
 
 
 def of(
-    config: Config, data_directory: Path, *, init_sql: str = "", options: Sequence[str] = ()
+    server: Server, data_directory: Path, *, init_sql: str = "", options: Sequence[str] = ()
 ) -> contextlib.AbstractContextManager[Path]:
-    """`serving` with what the partition `config` says."""
+    """`serving` with what the partition's `server` says."""
     return serving(
-        config.software.mariadb,
-        config.defaults_file,
+        server.mariadb,
+        server.defaults_file,
         data_directory,
-        config.socket.parent,
+        server.socket.parent,
         init_sql=init_sql,
         options=options,
     )
+
+
+@contextlib.contextmanager
+def administered(server: Server, init_sql: str) -> Iterator[tuple[Connection, Path]]:
+    """One on the partition's database, with the administration account logged in; the connection, and its socket.
+
+    When that account cannot log in it is made again, by `init_sql`, unlogged; no other account is ever touched.
+    """
+    with contextlib.ExitStack() as stack:
+        socket = stack.enter_context(of(server, server.data_directory))
+        try:
+            connection = stack.enter_context(sql.connect(server.defaults_file, socket))
+            sql.version(connection)  # an expired password shows at the first statement only
+        except sql.AccessDenied:
+            stack.close()
+            process.log("step: make the administration account again, as it cannot log in")
+            socket = stack.enter_context(of(server, server.data_directory, init_sql=init_sql))
+            connection = stack.enter_context(sql.connect(server.defaults_file, socket))
+        yield connection, socket
 
 
 def _folder(run_directory: Path, data_directory: Path) -> Path:

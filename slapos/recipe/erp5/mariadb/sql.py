@@ -260,6 +260,11 @@ def create_account(connection: Connection, account: Account, hashed: str, requir
     execute(connection, f"CREATE USER %s@%s IDENTIFIED BY PASSWORD %s{clause}", values)
 
 
+def replace_account(connection: Connection, account: Account, hashed: str) -> None:
+    """Create an account, in place of one of that name, whose rights are gone then."""
+    execute(connection, "CREATE OR REPLACE USER %s@%s IDENTIFIED BY PASSWORD %s", (account.user, account.host, hashed))
+
+
 def native_password(connection: Connection, account: Account) -> str:
     """The hash of an account's present password; empty when it logs in by other means."""
     found = execute(

@@ -9,8 +9,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pymysql.connections import Connection
-
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError, Error, ServerError
@@ -24,7 +22,6 @@ from slapos.recipe.erp5.mariadb import (
     relay,
     role_state,
     semi_sync,
-    sql,
     timezone,
     upgrade,
 )
@@ -168,7 +165,7 @@ def prepare(config: Config, decision: decide.Start, snapshot: Snapshot) -> None:
 
 def act(config: Config, decision: decide.Start, now: Handled) -> Handled:
     """Carry out `decision`; returns what was dealt with: what failed without being vital is tried again next time."""
-    with administered(config) as (connection, socket):
+    with private_server.administered(config, create.administrator_sql(config)) as (connection, socket):
         if decision.upgrade:
             upgrade.upgrade(config, socket)
         with optional() as engine:
@@ -203,26 +200,6 @@ def optional() -> Iterator[Outcome]:
         outcome.failed = True
         said = process.describe(error)
         process.log(f"warning: {said}; the service starts without it, and the next start tries again")
-
-
-@contextlib.contextmanager
-def administered(config: Config) -> Iterator[tuple[Connection, Path]]:
-    """A private server with the administration account logged in; yields the connection, and the server's socket.
-
-    When that account cannot log in it is made again, unlogged; no other account is ever touched.
-    """
-    with contextlib.ExitStack() as stack:
-        socket = stack.enter_context(private_server.of(config, config.data_directory))
-        try:
-            connection = stack.enter_context(sql.connect(config.defaults_file, socket))
-            sql.version(connection)  # an expired password shows at the first statement only
-        except sql.AccessDenied:
-            stack.close()
-            process.log("step: make the administration account again, as it cannot log in")
-            init_sql = create.administrator_sql(config)
-            socket = stack.enter_context(private_server.of(config, config.data_directory, init_sql=init_sql))
-            connection = stack.enter_context(sql.connect(config.defaults_file, socket))
-        yield connection, socket
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import CommandError
-from slapos.recipe.erp5.mariadb.config import Config
+from slapos.recipe.erp5.mariadb.config import Server
 
 MARKS = ("mariadb_upgrade_info", "mysql_upgrade_info")
 """Where mariadb-install-db and mariadb-upgrade note the version: 10.11.19 in the second, later series in the first."""
@@ -22,9 +22,9 @@ def data_version(data_directory: Path) -> str:
     return ""
 
 
-def server_version(config: Config) -> str:
+def server_version(server: Server) -> str:
     """The version of the release's mariadbd, such as 10.11.19-MariaDB-0+deb12u1. Raises CommandError."""
-    program = Path(config.software.mariadb, "sbin", "mariadbd")
+    program = Path(server.mariadb, "sbin", "mariadbd")
     output = process.run([program, "--no-defaults", "--version"], "ask MariaDB for its version").stdout
     match = re.search(rb"Ver (\S+)", output)
     if match is None:
@@ -32,14 +32,14 @@ def server_version(config: Config) -> str:
     return match[1].decode()
 
 
-def upgrade(config: Config, socket: Path) -> None:
+def upgrade(server: Server, socket: Path) -> None:
     """Run mariadb-upgrade, which writes nothing into the binary log, and its mark only when all is done.
 
     Raises CommandError; a start after that must not serve what is half upgraded, and the next one begins again.
     """
     command = [
-        config.program("mariadb-upgrade"),
-        f"--defaults-file={config.defaults_file}",
+        str(Path(server.mariadb, "bin", "mariadb-upgrade")),
+        f"--defaults-file={server.defaults_file}",
         f"--socket={socket}",
         "--skip-write-binlog",
         "--force",  # `decide` knows when: it would not make a missing table in a directory of its own series

@@ -12,6 +12,8 @@ PROGRAMS, NODE_PROGRAMS = "neo", "neo-node"
 """What the names of the programs of a cluster's partition, and of a node's, begin with."""
 MASTER, ADMIN = "master", "admin"
 """A node's processes, beside its storages: `storage-0` and so on."""
+MARIADB = "mariadb"
+"""The server of a node's own, where its storages have the engine MySQL."""
 
 
 CERTIFICATE_FILES = ("trusted.pem", "client.pem", "client.pem")
@@ -208,12 +210,38 @@ class Network:
 
 
 @dataclass(frozen=True)
+class MySQL:
+    """The server of a node whose storages have the engine MySQL: mariadb.config.Server, of the directory `partition`.
+
+    `mariadb` is the release's part; `passwords` are the storages', in their order.
+    """
+
+    partition: str
+    mariadb: str
+    administrator_password: str = field(repr=False)
+    passwords: tuple[str, ...] = field(repr=False)
+
+    @property
+    def data_directory(self) -> Path:
+        return Path(self.partition, "srv", "mariadb")
+
+    @property
+    def defaults_file(self) -> Path:
+        return Path(self.partition, "etc", "mariadb.cnf")
+
+    @property
+    def socket(self) -> Path:
+        return Path(self.partition, "var", "run", "mariadb.sock")
+
+
+@dataclass(frozen=True)
 class NodeConfig(Partition):
     """`etc/neo-node.json`: what the programs of a node's partition know.
 
     `masters` is empty until the cluster's partition has all addresses: nothing starts before. `founding`: the node is
     one of those that the database was created on. `autostart` is how many storages a new cluster waits for before it
-    starts by itself; 0: it does not. `upstream` is what a new database is to be a backup of, or None.
+    starts by itself; 0: it does not. `upstream` is what a new database is to be a backup of, or None. `mysql` is None
+    where the storages have the engine SQLite.
     """
 
     instance: str
@@ -231,6 +259,7 @@ class NodeConfig(Partition):
     upstream: Upstream | None
     control: Control
     tls: NodeTls | None  # None: without TLS
+    mysql: MySQL | None
 
     @property
     def prefix(self) -> str:
@@ -248,6 +277,11 @@ class NodeConfig(Partition):
         storages = tuple(f"storage-{number}" for number in range(self.storages))
         return (*((MASTER,) if self.master else ()), ADMIN, *storages)
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """All that runs under a supervisor: the node's processes, and the server that the storages may need."""
+        return (*((MARIADB,) if self.mysql else ()), *self.names)
+
     def port(self, name: str) -> int:
         """Where the process `name` listens, on the node's IP."""
         ports = {MASTER: self.network.master_port, ADMIN: self.network.admin_port}
@@ -262,8 +296,18 @@ class NodeConfig(Partition):
         return self.path("var", "log", f"neo-{name}.log")
 
     def database(self, name: str) -> Path:
-        """The database of a storage."""
+        """Where the database of a storage lies: a file, or a folder of the server's."""
+        if self.mysql:
+            return self.mysql.data_directory / database_name(name)
         return self.path("srv", "neo", f"{name}.sqlite")
+
+    def has_database(self, name: str) -> bool:
+        """Whether it is there; of the server's, that it has NEO's tables, whether or not the server runs."""
+        return (self.database(name) / "config.frm" if self.mysql else self.database(name)).exists()
+
+    def storage_file(self, name: str) -> Path:
+        """What neostorage reads where its database has a password (mode 0600)."""
+        return self.path("etc", f"neo-{name}.cfg")
 
     def set_up(self, name: str) -> Path:
         """The mark that a storage's database was made: from then on a missing one is not made again."""
@@ -278,6 +322,11 @@ class NodeConfig(Partition):
     def upstream_file(self) -> Path:
         """What the master follows (Followed); it is there from the creation of the master on."""
         return self.path("srv", "neo", "upstream.json")
+
+
+def database_name(name: str) -> str:
+    """What a storage such as `storage-0` is called in a server: database and account, without what needs quoting."""
+    return name.replace("-", "_")
 
 
 def load_cluster(path: str | Path) -> ClusterConfig:

@@ -7,7 +7,6 @@ Each can be asked for again: what is done already stays as it is.
 import contextlib
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,9 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, supervisor, times
 from slapos.recipe.erp5.control import action
 from slapos.recipe.erp5.errors import Error, Refused, ServerError
-from slapos.recipe.erp5.neo import node_role
+from slapos.recipe.erp5.neo import aside, node_role, stored
 from slapos.recipe.erp5.neo import tid as tids
-from slapos.recipe.erp5.neo.config import MASTER, Followed, NodeConfig, Upstream
+from slapos.recipe.erp5.neo.config import MARIADB, MASTER, Followed, NodeConfig, Upstream
 from slapos.recipe.erp5.neo.node_role import NodeFence
 
 BY = "the cluster's partition"
@@ -27,8 +26,6 @@ POLITE = 2.0
 """Seconds that a master has to end, before it is killed: it keeps nothing on the disk, and may hang."""
 ENDING = 15.0
 """Seconds in which its supervisor has to see that."""
-LOCKED = 5.0
-"""Seconds for a storage to let go of its database."""
 
 
 def do(config: NodeConfig, name: str, parameters: dict[str, str]) -> dict[str, Any]:
@@ -44,17 +41,8 @@ def _status(config: NodeConfig) -> dict[str, Any]:
         "fenced": state.fenced.reason if state.fenced else "",
         "followed": state.followed,
         "storages": len(_storages(config)),
-        "backups": sum(_is_backup(config.database(name)) for name in _storages(config)),
+        "backups": sum(stored.is_backup(config, name) for name in _storages(config)),
     }
-
-
-def _is_backup(database: Path) -> bool:
-    """Whether a storage has on its disk that it is a backup's."""
-    if not database.exists():
-        return False
-    with _opened(database) as connection:
-        found = connection.execute("SELECT value FROM config WHERE name='backup_tid' AND value IS NOT NULL")
-        return found.fetchone() is not None
 
 
 # ---- fence and resume
@@ -109,8 +97,8 @@ def _follow(config: NodeConfig, id: str, cluster: str, masters: str, reset: str)
         if role.load().fenced is None:
             raise Refused("the master of this node is not fenced, expected it to be, while what it follows is changed")
         if role.load().followed != id:
-            with _storages_stopped(config):
-                kept = [str(path) for name in _storages(config) if (path := _put_aside(config, name, id, reset))]
+            with _storages_stopped(config, reset == "yes"):
+                kept = [str(path) for path in aside.put(config, _storages(config), id)] if reset == "yes" else []
                 _note(config, Upstream(cluster, masters), reset == "yes")
             role.change(followed=id)
             act.details["kept"] = kept
@@ -123,32 +111,16 @@ def _storages(config: NodeConfig) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _storages_stopped(config: NodeConfig) -> Iterator[None]:
-    """No storage runs inside; those that a supervisor has run again afterwards, whatever happens to this program."""
+def _storages_stopped(config: NodeConfig, server_too: bool) -> Iterator[None]:
+    """No storage runs inside, nor what they have their data in when it is `server_too`; what a supervisor has runs
+    again afterwards, whatever happens to this program."""
     with contextlib.ExitStack() as stack:
-        for name in _storages(config):
+        for name in (*_storages(config), *((MARIADB,) if config.mysql and server_too else ())):
             service = config.service(name)
             if supervisor.status(service):
                 stack.callback(supervisor.start, service)
                 supervisor.stop(service)
         yield
-
-
-def _put_aside(config: NodeConfig, name: str, id: str, reset: str) -> Path | None:
-    """Where the database of a storage lies that is replaced; None when it is not, or there is none."""
-    if reset != "yes":
-        return None
-    database = config.database(name)
-    kept = database.with_name(f"{database.name}.replaced-{id}")
-    if database.exists() and not kept.exists():
-        for suffix in ("-journal", "-wal", "-shm"):
-            left = database.with_name(database.name + suffix)
-            if left.exists():  # it belongs to the database, which may need it
-                left.rename(kept.with_name(kept.name + suffix))
-        database.rename(kept)
-        process.sync_directory(database.parent)
-    config.set_up(name).unlink(missing_ok=True)
-    return kept if kept.exists() else None
 
 
 def _note(config: NodeConfig, upstream: Upstream, reset: bool) -> None:
@@ -192,35 +164,8 @@ def _tids(config: NodeConfig, after: str, limit: str) -> dict[str, Any]:
         raise Refused("limit is no number")
     found = set[int]()
     for name in _storages(config):
-        found.update(_tids_of(config.database(name), config.partitions, tids.parse(after), int(limit)))
+        found.update(stored.tids(config, name, tids.parse(after), int(limit)))
     return {"tids": [tids.text(one) for one in sorted(found)[: int(limit)]]}
-
-
-def _tids_of(database: Path, partitions: int, after: int, limit: int) -> Iterator[int]:
-    """Without NEO, as the masters are stopped when this is of interest, and nobody answers then."""
-    if not database.exists():
-        raise ServerError(f"{database} is not there, expected the storage's database")
-    with _opened(database) as connection:
-        for query in _QUERIES:
-            for partition in range(partitions):
-                for (found,) in connection.execute(query, (partition, after, limit)):
-                    yield found
-
-
-_QUERIES = (
-    "SELECT tid FROM trans WHERE partition=? AND tid>? ORDER BY tid LIMIT ?",
-    "SELECT tid FROM ttrans WHERE partition=? AND tid>? ORDER BY tid LIMIT ?",
-)
-
-
-@contextlib.contextmanager
-def _opened(database: Path) -> Iterator[sqlite3.Connection]:
-    """To read from; its storage may be at work. Raises ServerError."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", LOCKED, uri=True)) as connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise ServerError(f"{database} cannot be read ({error}), expected the database of a storage of NEO") from error
 
 
 _ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {

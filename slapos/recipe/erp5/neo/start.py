@@ -15,7 +15,7 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.neo import config as configuration
-from slapos.recipe.erp5.neo import logs, node_role
+from slapos.recipe.erp5.neo import logs, mysql, node_role
 from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream, tls_options
 from slapos.recipe.erp5.words import bracketed
 
@@ -67,16 +67,24 @@ def storage_command(config: NodeConfig, name: str) -> tuple[str, ...]:
     return (
         *program(config, "neostorage"),
         *common(config, name, port),
-        *("--adapter", "SQLite", "--database", str(config.database(name))),
+        *engine_options(config, name),
     )
 
 
-def is_to_be_made(database: Path, exists: bool, set_up: bool) -> bool:
+def engine_options(config: NodeConfig, name: str) -> tuple[str, ...]:
+    """Where a storage keeps its data. With a server it reads so in a file, as that has a password, and waits for it."""
+    if config.mysql:
+        return ("--adapter", "MySQL", "--file", str(config.storage_file(name)), "--wait", "-1")
+    return ("--adapter", "SQLite", "--database", str(config.database(name)))
+
+
+def is_to_be_made(config: NodeConfig, name: str) -> bool:
     """Whether a storage's database has to be made. Raises Refused where it is gone: an empty one is not the same."""
-    if set_up and not exists:
+    exists = config.has_database(name)
+    if config.set_up(name).exists() and not exists:
         raise Refused(
-            f"{database} is not there, expected the database that was made once: bring it back; or, to have an empty"
-            f" one in its place, which the cluster then fills, remove {database.with_suffix('.set-up')}"
+            f"{config.database(name)} is not there, expected the database that was made once: bring it back; or, to"
+            f" have an empty one in its place, which the cluster then fills, remove {config.set_up(name)}"
         )
     return not exists
 
@@ -101,9 +109,12 @@ def has_backup_option(config: NodeConfig) -> bool:
 
 
 def prepare_storage(config: NodeConfig, name: str) -> None:
-    """Make a storage's database where it never was made. Raises Refused, CommandError."""
+    """Make a storage's database where it never was made. Raises Refused, CommandError, ServerError."""
     database, mark = config.database(name), config.set_up(name)
-    if is_to_be_made(database, database.exists(), mark.exists()):
+    is_new = is_to_be_made(config, name)
+    if config.mysql:
+        mysql.prepare_storage(config, config.mysql, name, is_new)
+    if is_new:
         with process.step(f"make {database}"):
             process.run([*storage_command(config, name), "--reset"], f"make {database}")
             process.sync_directory(database.parent)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import supervisor
 from slapos.recipe.erp5.control import action
+from slapos.recipe.erp5.mariadb import private_server
 from slapos.recipe.erp5.neo import node_role, role_state
 from slapos.recipe.erp5.neo.ask import Asker, Status
 from slapos.recipe.erp5.neo.config import ClusterConfig, NodeConfig, Upstream
@@ -51,12 +52,16 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class NodeSnapshot:
-    """A node's processes at the moment `at`; its master is not to run while it is `fenced`."""
+    """A node's processes at the moment `at`; its master is not to run while it is `fenced`.
+
+    `silent`: its storages need a server, and nobody answers at its socket.
+    """
 
     config: NodeConfig
     at: datetime
     services: tuple[ServiceStatus, ...]
     fenced: NodeFence | None = None
+    silent: bool = False
 
 
 def gather(config: ClusterConfig, now: datetime) -> Snapshot:
@@ -89,12 +94,16 @@ def asker(config: ClusterConfig, cluster: str = "", admins: tuple[str, ...] = ()
 def node(config: NodeConfig, now: datetime) -> NodeSnapshot:
     """Look at a node's processes. Raises ConfigurationError."""
     return NodeSnapshot(
-        config, now, tuple(service(config, name) for name in config.names), node_role.of(config).load().fenced
+        config,
+        now,
+        tuple(service(config, name) for name in config.services),
+        node_role.of(config).load().fenced,
+        silent=config.mysql is not None and not private_server.answers(config.mysql.socket),
     )
 
 
 def service(config: NodeConfig, name: str) -> ServiceStatus:
     """Look at the process `name`, and at its database where it is a storage."""
-    lost = config.set_up(name).exists() and not config.database(name).exists()
+    lost = config.set_up(name).exists() and not config.has_database(name)
     supervised = supervisor.status(config.service(name))
     return ServiceStatus(config.service(name), supervised, str(config.database(name)) if lost else "")
