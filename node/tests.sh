@@ -75,6 +75,8 @@ fi
 if wants cluster; then
     scenarios=tests/cluster
     if [ "$speed" = default ]; then scenarios=$(grep -v '^#' tests/cluster/listed); fi
+    # In two processes, of which one runs the demo with its own node (conftest.py); what is asked for alone, in one.
+    if [ $# = 0 ]; then set -- --numprocesses 2; fi
     run_speed cluster "$scenarios" "$@"
 fi
 

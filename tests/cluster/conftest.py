@@ -2,13 +2,26 @@
 """The node, built once a session, and the two instances that scenarios share and leave healthy."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.cluster.node import PARTITIONS, ROOT, Instance, Node, environment, forget_releases, served_checkout
 from tests.cluster.replicas import make_source, make_two_at_once
 
 PASSWORD = 'it\'s "100%" $HOME ${buildout:directory} \\ Ünïcode 日本'
+
+
+class DemoBeside(LoadScopeScheduling):
+    """The demo makes a node of its own, so another process may run it; all the rest shares one node."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "demo" if "test_demo.py" in nodeid else "node"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> DemoBeside:
+    return DemoBeside(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +35,8 @@ def node() -> Iterator[Node]:
         _, case = makeModuleSetUpAndTestCaseClass(ROOT / "software" / "erp5" / "software.cfg", software_id="erp5")
         case.request_instance = False
         case.partition_count = PARTITIONS
-        case.__partition_reference__ = "p"
+        # Numbers that the demo's partitions do not have, which may be processed meanwhile: a number chooses the ports.
+        case.__partition_reference__ = "p2"
         case._cleanup("before")  # what a killed run left; it stops the node
         forget_releases()
         installSoftwareUrlList(case, [case.getSoftwareURL()], max_retry=0)
