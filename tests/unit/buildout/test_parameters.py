@@ -111,6 +111,11 @@ def test_right_parameters_are_completed(requested):
         ({"database-list": [DATABASE | {"name": ""}]}, 'database-list[0].name: "", expected at least 1 character(s)'),
         ({"database-list": [f"mysql://erp5:{SECRET}@host/"]}, "database-list[0]: a string, expected an object"),
         (
+            {"caucased": {"external-caucased-url": f"https://{SECRET}@host"}},
+            "caucased.external-caucased-url: a string, expected a string that matches ^(http://[^/]+/?)?$ "
+            f"({KNOWN['caucased']['properties']['external-caucased-url']['description']})",
+        ),
+        (
             {"collation-server": "Utf8"},
             'collation-server: "Utf8", expected a string that matches ^[a-z0-9_]+$ '
             "(Of the server and of the databases that are created; it must belong to the character set.)",

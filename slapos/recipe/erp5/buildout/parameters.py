@@ -15,6 +15,8 @@ from zc.buildout import UserError
 
 LONGEST = 60
 """Characters of a value, or of an unknown name, that a message shows."""
+SECRET = ("password", "secret", "token", "url")
+"""Words in names of parameters whose values are never shown: published URLs hold a password or a token."""
 TYPES = {
     "array": "a list",
     "boolean": "true or false",
@@ -105,7 +107,7 @@ def _observed(value: Any, path: list[str | int], schema: Any) -> str:
     types = schema.get("type", []) if isinstance(schema, dict) else ["object"]
     # In place of a list or an object somebody may have written all of it as text, with its passwords.
     structured = {"array", "object"} & set([types] if isinstance(types, str) else types)
-    secret = any("password" in step.lower() for step in path if isinstance(step, str))
+    secret = any(word in step.lower() for step in path if isinstance(step, str) for word in SECRET)
     if secret or structured or not isinstance(value, str | int | float | bool):
         return _kind(value)
     if isinstance(value, str) and len(value) > LONGEST:
