@@ -11,14 +11,14 @@ from collections.abc import Callable
 from datetime import datetime
 
 from slapos.recipe.erp5 import process, times
-from slapos.recipe.erp5.errors import CertificateError, Error
+from slapos.recipe.erp5.errors import CertificateError
 from slapos.recipe.erp5.tls import join, own, proof, signer, trusted
 from slapos.recipe.erp5.tls.context import unverified
 from slapos.recipe.erp5.tls.endpoint import Endpoint
 from slapos.recipe.erp5.tls.files import Files
 from slapos.recipe.erp5.tls.join import Giver
 from slapos.recipe.erp5.tls.partition import Partition, Terms
-from slapos.recipe.erp5.tls.signer import HEX, Gate, Refused
+from slapos.recipe.erp5.tls.signer import HEX, Gate, Refused, answered
 from slapos.recipe.erp5.tls.trusted import Other
 
 PATH = "/authorities"
@@ -76,14 +76,8 @@ class Receiver:
 
     def authorities(self, request: object) -> tuple[int, dict[str, str]]:
         """HTTP status and answer for a decoded request."""
-        try:
-            return 200, self._answer(request)
-        except Refused as refused:
-            return refused.status, {"error": str(refused)}
-        except (Error, OSError) as error:
-            sentence = process.describe(error)
-            process.log(f"error: a {self._terms.asker} is not told of authorities: {sentence}")
-            return 503, {"error": f"the {self._terms.giver} cannot answer: {sentence}"}
+        lost = f"a {self._terms.asker} is not told of authorities"
+        return answered(lambda: self._answer(request), lost, f"{self._terms.giver} cannot answer")
 
     def _answer(self, request: object) -> dict[str, str]:
         challenge, nonce, text, mac, host = _fields(request)

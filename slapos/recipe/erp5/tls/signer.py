@@ -64,6 +64,18 @@ class Gate:
             raise Refused(403, self._stale)
 
 
+def answered(answer: Callable[[], dict[str, str]], lost: str, cannot: str) -> tuple[int, dict[str, str]]:
+    """HTTP status and body: what `answer` gives, or a sentence (`lost` begins the log's, `cannot` the other)."""
+    try:
+        return 200, answer()
+    except Refused as refused:
+        return refused.status, {"error": str(refused)}
+    except (Error, OSError) as error:
+        sentence = process.describe(error)
+        process.log(f"error: {lost}: {sentence}")
+        return 503, {"error": f"the {cannot}: {sentence}"}
+
+
 class Signer:
     """See the module's text; `load` may raise ConfigurationError, which is answered with 503."""
 
@@ -77,14 +89,10 @@ class Signer:
 
     def certificate(self, request: object) -> tuple[int, dict[str, str]]:
         """Check the request's proof and answer with a certificate, or with one sentence."""
-        try:
-            return 200, self._answer(request)
-        except Refused as refused:
-            return refused.status, {"error": str(refused)}
-        except (Error, OSError) as error:
-            sentence = process.describe(error)
-            process.log(f"error: no certificate for a {self._terms.asker}: {sentence}")
-            return 503, {"error": f"the {self._terms.giver} cannot sign: {sentence}"}
+        terms = self._terms
+        return answered(
+            lambda: self._answer(request), f"no certificate for a {terms.asker}", f"{terms.giver} cannot sign"
+        )
 
     def _answer(self, request: object) -> dict[str, str]:
         fields = _fields(request)
