@@ -52,7 +52,7 @@ class Partition:
         self.control = Control(HOST, free_port())
         self.token = secrets.token_hex(16)
         (folder / "srv/kept/control-token").write_text(self.token)
-        files.ensure(folder / "srv/tls", [HOST])
+        files.ensure(folder / "srv/tls", "neo", [HOST])
         names = {"srv": "srv", "run": "var/run", "log": "var/log", "nginx": "var/run/nginx"}
         text = servers.render(
             "stack/erp5/neo/nginx.conf.in",
@@ -222,7 +222,7 @@ class Site(Partition):
         ]
         follows = Upstream(upstream.name, upstream.masters) if upstream else None
         python = release() / "parts/neoppod"
-        software = Software(str(python), str(SCRIPTS / "neo_master.py"), str(SCRIPTS / "neo_ask.py"))
+        software = Software(str(python), *(str(SCRIPTS / f"neo_{name}.py") for name in ("master", "ask", "tls")))
         published = [node.published() for node in self.nodes]
         self.config = ClusterConfig(
             instance=f"cluster {name}",
@@ -241,6 +241,7 @@ class Site(Partition):
             monitor=Monitor(60, ()),
             control=self.control,
             upstream_control_url=control_url,
+            tls=None,
         )
         shapes.save(self.json, self.config)
         for node in self.nodes:
@@ -262,6 +263,7 @@ class Site(Partition):
             founding=True,
             upstream=follows,
             control=node.control,
+            tls=None,
             mysql=node.mysql,
         )
         shapes.save(node.json, config)

@@ -101,6 +101,7 @@ class Site:
             upstream=follows,
             control=Control(HOST, free_port()),
             tls=NodeTls(external or own.url(tls.authority(self.cluster)), secret),
+            mysql=None,
         )
         for partition in ("cluster", "node"):  # as the recipe `placeholders` does for nginx
             files.ensure(self.folder / partition / "srv/tls", tls.TERMS.server_name, [HOST])

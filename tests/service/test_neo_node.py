@@ -38,7 +38,7 @@ class Services:
     def __init__(self, folder: Path, name: str, upstream: Upstream | None = None) -> None:
         for path in ("etc", "srv", "var/run", "var/log"):
             (folder / path).mkdir(parents=True)
-        scripts = (str(SCRIPTS / "neo_master.py"), str(SCRIPTS / "neo_ask.py"))
+        scripts = [str(SCRIPTS / f"neo_{name}.py") for name in ("master", "ask", "tls")]
         master, admin, storage = free_port(), free_port(), free_port()
         self.config = NodeConfig(
             instance="a node",
@@ -55,6 +55,7 @@ class Services:
             founding=True,
             upstream=upstream,
             control=Control("127.0.0.1", free_port()),
+            tls=None,
             mysql=None,
         )
         self.path = folder / "etc/neo-node.json"
@@ -83,6 +84,7 @@ class Services:
             monitor=Monitor(60, ()),
             control=config.control,
             upstream_control_url="",
+            tls=None,
         )
 
     def start(self, *names: str) -> None:
