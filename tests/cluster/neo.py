@@ -60,10 +60,11 @@ class Cluster(Instance):
         return self.node.process("--only-cp", ",".join(self.all()), *options)
 
     def is_complete(self) -> bool:
-        """Whether all its nodes know the masters, and it has published them."""
+        """Whether all its nodes have published their addresses, and know the masters."""
         with contextlib.suppress(ConfigurationError):
-            masters = self.config.masters
-            return bool(masters) and all(node.masters == masters for node in self.nodes())
+            config = self.config
+            published = bool(config.masters) and all(node.published for node in config.nodes)
+            return published and all(node.masters == config.masters for node in self.nodes())
         return False
 
     def asker(self) -> Asker:

@@ -15,8 +15,7 @@ from tests.cluster.test_promises import assert_ten_runs_do_nothing
 
 @pytest.fixture(scope="module")
 def pair(node: Node) -> Iterator[tuple[Cluster, Cluster]]:
-    """A cluster with an object in it, and a backup of it, of two storages each; scenarios leave them so, but the"
-    " last."""
+    """A cluster with an object in it and a backup of it, of two storages each; only the last scenario changes that."""
     with destroyed_at_the_end(node, "neo-copy", "neo-main"):
         main = deploy(node, "neo-main", storage_count=2)
         main.wait_until_green()

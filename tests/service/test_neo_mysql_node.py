@@ -138,7 +138,7 @@ def test_what_dies_comes_back(site: Site):
     assert said.startswith("the service neo-mariadb was killed by SIGKILL at ")
     supervisor.stop(node.config.service("mariadb"))
     sentences = judge(node).sentences
-    assert sentences[0].startswith(f"MariaDB does not answer at {server(node).socket}, expected it to")
+    assert sentences[0].startswith("cannot connect to MariaDB: ")
     assert any(said.startswith("the service neo-mariadb was stopped at ") for said in sentences)
     supervisor.start(node.config.service("mariadb"))
 

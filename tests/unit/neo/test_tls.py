@@ -83,7 +83,7 @@ def test_programs_ask_with_the_clusters_certificate(tmp_path, monkeypatch):
     monkeypatch.setattr(ctl.os, "execve", lambda program, command, environment: found.append(command))
     monkeypatch.setattr(ctl, "first_reachable", lambda admins: admins[0])
     ctl.run(config, ["print", "cluster"])
-    assert found[0][1:4] == ["-a", "a:2", "--ca"] and found[0][-2:] == ["print", "cluster"]
+    assert found[0][2:5] == ["-a", "a:2", "--ca"] and found[0][-2:] == ["print", "cluster"]
 
 
 def test_processes_wait_for_what_they_are_given(node, monkeypatch, capsys):

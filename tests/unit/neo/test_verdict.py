@@ -335,12 +335,12 @@ def test_a_server_that_does_not_answer(tmp_path):
     config = partition.node(tmp_path, mysql=partition.mysql(tmp_path))
     service = ServiceStatus(Service(tmp_path, "neo-mariadb"), RUNS)
     assert verdict.node(NodeSnapshot(config, NOW, (service,))).sentences == ("neo-mariadb run",)
-    found = verdict.node(NodeSnapshot(config, NOW, (service,), silent=True))
+    found = verdict.node(NodeSnapshot(config, NOW, (service,), silent="cannot connect to MariaDB: gone (2002)"))
     assert (found.good, found.sentences) == (
         False,
         (
-            f"MariaDB does not answer at {tmp_path}/var/run/mariadb.sock, expected it to, as this node's storages keep"
-            " their data in it: see the log of neo-mariadb, which also tells that it is being made or recovers",
+            "cannot connect to MariaDB: gone (2002), expected a server in which this node's storages have their data:"
+            " see the log of neo-mariadb, which also tells that it is being made or recovers",
         ),
     )
 

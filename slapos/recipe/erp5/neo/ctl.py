@@ -32,8 +32,8 @@ def first_reachable(admins: Sequence[str]) -> str:
 
 def run(config: ClusterConfig, words: Sequence[str]) -> None:
     """Become neoctl with these words. Raises Unreachable, OSError."""
-    tls = tls_options(config.tls_files)
-    command = [config.software.program("neoctl"), "-a", first_reachable(config.admins), *tls, *words]
+    python, script = config.software.program("python"), config.software.ctl_script
+    command = [python, script, "-a", first_reachable(config.admins), *tls_options(config.tls_files), *words]
     with process.attempting(f"start {command[0]}"):
         os.execve(command[0], command, process.environment())
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import supervisor
 from slapos.recipe.erp5.control import action
-from slapos.recipe.erp5.mariadb import private_server
+from slapos.recipe.erp5.errors import Error
+from slapos.recipe.erp5.mariadb import sql
 from slapos.recipe.erp5.neo import node_role, role_state
 from slapos.recipe.erp5.neo.ask import Asker, Status
-from slapos.recipe.erp5.neo.config import ClusterConfig, NodeConfig, Upstream
+from slapos.recipe.erp5.neo.config import ClusterConfig, MySQL, NodeConfig, Upstream
 from slapos.recipe.erp5.neo.node_role import NodeFence
 from slapos.recipe.erp5.neo.role_state import RoleState
 from slapos.recipe.erp5.supervisor import Service, Supervised
@@ -54,14 +55,14 @@ class ServiceStatus:
 class NodeSnapshot:
     """A node's processes at the moment `at`; its master is not to run while it is `fenced`.
 
-    `silent`: its storages need a server, and nobody answers at its socket.
+    `silent`: why nobody can log in to the server that its storages need; empty when somebody can, or they need none.
     """
 
     config: NodeConfig
     at: datetime
     services: tuple[ServiceStatus, ...]
     fenced: NodeFence | None = None
-    silent: bool = False
+    silent: str = ""
 
 
 def gather(config: ClusterConfig, now: datetime) -> Snapshot:
@@ -98,8 +99,17 @@ def node(config: NodeConfig, now: datetime) -> NodeSnapshot:
         now,
         tuple(service(config, name) for name in config.services),
         node_role.of(config).load().fenced,
-        silent=config.mysql is not None and not private_server.answers(config.mysql.socket),
+        silent=silence(config.mysql) if config.mysql else "",
     )
+
+
+def silence(server: MySQL) -> str:
+    """Why nobody can log in to a node's server, empty when somebody can. A look without a login would fill its log."""
+    try:
+        sql.connect(server.defaults_file, server.socket, TIMEOUT).close()
+    except Error as error:
+        return str(error)
+    return ""
 
 
 def service(config: NodeConfig, name: str) -> ServiceStatus:

@@ -252,10 +252,10 @@ def _node_problems_of(snapshot: NodeSnapshot) -> Iterator[str]:
         )
         return
     yield from role_verdict.node(snapshot.fenced)
-    if snapshot.config.mysql and snapshot.silent:
+    if snapshot.silent:
         yield (
-            f"MariaDB does not answer at {snapshot.config.mysql.socket}, expected it to, as this node's storages keep"
-            " their data in it: see the log of neo-mariadb, which also tells that it is being made or recovers"
+            f"{snapshot.silent}, expected a server in which this node's storages have their data: see the log of"
+            " neo-mariadb, which also tells that it is being made or recovers"
         )
     for one in snapshot.services:
         yield from _service_problems(one, snapshot.at)
