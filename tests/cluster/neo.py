@@ -12,6 +12,7 @@ from typing import Any
 
 from node import promises
 from slapos.recipe.erp5 import supervisor
+from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.neo import config as configuration
 from slapos.recipe.erp5.neo import status
 from slapos.recipe.erp5.neo.ask import Asker, Status
@@ -59,10 +60,11 @@ class Cluster(Instance):
         return self.node.process("--only-cp", ",".join(self.all()), *options)
 
     def is_complete(self) -> bool:
-        """Whether all its nodes know the masters, and it has published them."""
-        with contextlib.suppress(FileNotFoundError):
-            masters = self.config.masters
-            return bool(masters) and all(node.masters == masters for node in self.nodes())
+        """Whether all its nodes have published their addresses, and know the masters."""
+        with contextlib.suppress(ConfigurationError):
+            config = self.config
+            published = bool(config.masters) and all(node.published for node in config.nodes)
+            return published and all(node.masters == config.masters for node in self.nodes())
         return False
 
     def asker(self) -> Asker:
@@ -165,10 +167,24 @@ def process_until_complete(cluster: Cluster) -> None:
 
 
 @contextlib.contextmanager
-def destroyed_at_the_end(*clusters: Cluster) -> Iterator[None]:
-    """For fixtures: the partitions are free again afterwards."""
+def destroyed_at_the_end(node: Node, *names: str) -> Iterator[None]:
+    """For fixtures: clusters of these names are destroyed afterwards, and their partitions free again."""
     try:
         yield
     finally:
+        clusters = [Cluster(node, name) for name in names if name in requested(node)]
         for cluster in clusters:
-            cluster.node.destroy(cluster)
+            cluster.request({}, "destroyed")
+        # The nodes of a destroyed cluster are destroyed by the next report, and it is by the one after that.
+        for _ in range(4):
+            assert node.slapos("report").returncode == 0
+            if not requested(node) & set(names):
+                break
+        assert not requested(node) & set(names)
+
+
+def requested(node: Node) -> set[str]:
+    """The names of the clusters of which there is any partition."""
+    dictionaries = [one.getInstanceParameterDict() for one in node.slap.computer.getComputerPartitionList()]
+    ours = [one for one in dictionaries if one.get("slap_software_type") in ("neo", "neo-node")]
+    return {json.loads(one["_"]).get("cluster", "") for one in ours}

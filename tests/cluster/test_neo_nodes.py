@@ -15,9 +15,9 @@ THREE = {**TWO, "node-list": [*TWO["node-list"], {"storage-count": 1}]}  # type:
 @pytest.fixture(scope="module")
 def cluster(node: Node) -> Iterator[Cluster]:
     """Of two nodes with a master and a storage each, which have the same objects."""
-    cluster = Cluster(node, "neo-nodes")
-    cluster.request(TWO)
-    with destroyed_at_the_end(cluster):
+    with destroyed_at_the_end(node, "neo-nodes"):
+        cluster = Cluster(node, "neo-nodes")
+        cluster.request(TWO)
         run_until_requested(node, cluster)
         yield cluster
 

@@ -12,21 +12,30 @@ import psutil
 from slapos.recipe.erp5.neo import node_role, role_state
 from tests.browser import Browser, browser
 from tests.cluster.neo import Cluster, deploy, destroyed_at_the_end
-from tests.cluster.node import Instance, Node, eventually
+from tests.cluster.node import Node, eventually
 from tests.cluster.roles import master_stopped
+
+
+def processes(*folders: Path) -> list[psutil.Process]:
+    """All that have one of these folders, or what is in it, in their command, or as their working directory."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = " ".join([*process.cmdline(), process.cwd()]) + "/"
+            if any(f"{folder}/" in words for folder in folders):
+                found.append(process)
+    return found
 
 
 def kill(cluster: Cluster) -> None:
     """SIGKILL to all processes of all its partitions, of which none notices another's end, as if machines were gone."""
-    partitions = [Instance(cluster.node, cluster.name), *(Instance(cluster.node, "") for _ in cluster.partitions())]
-    for instance, path in zip(partitions, (cluster.path, *cluster.partitions()), strict=True):
-        instance.path = path
-    processes = [process for one in partitions for process in one.processes()]
+    folders = (cluster.path, *cluster.partitions())
+    running = processes(*folders)
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        for process in processes:
+        for process in running:
             with contextlib.suppress(psutil.NoSuchProcess):
                 os.kill(process.pid, number)
-    eventually(lambda: not any(one.processes() for one in partitions), f"no process of {cluster.name} is left")
+    eventually(lambda: not processes(*folders), f"no process of {cluster.name} is left")
 
 
 def is_fenced(cluster: Cluster) -> bool:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import jinja2
 import pymysql
 import pytest
 
@@ -120,11 +119,9 @@ class Partition:
         self._render("nginx.conf", {**context, "port": self.backup_port})
 
     def _render(self, name: str, context: Mapping[str, object]) -> None:
-        loader = jinja2.FileSystemLoader(ROOT / "stack" / "erp5" / "mariadb")
-        environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
         new = self.folder / "etc" / f".{name}"
         new.touch(mode=0o600)
-        new.write_text(environment.get_template(f"{name}.in").render(context))
+        new.write_text(servers.render(f"stack/erp5/mariadb/{name}.in", **context))
         new.rename(self.folder / "etc" / name)
 
     @property

@@ -155,7 +155,7 @@ def test_killed_half_way_the_next_call_completes_it(sites: Sites, place: str):
     assert new.state.promotion is None
     wait_for(old.fenced, "the old primary to be fenced")
     if place != "before:neo.promote:sentence":  # the state knows it, and the journal comes last
-        assert ("takeover", "done") in new.outcomes()
+        wait_for(lambda: ("takeover", "done") in new.outcomes(), "an entry in the journal")
     taken_over(new, {})
 
 

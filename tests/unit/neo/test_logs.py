@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Large logs are put aside, their processes told, and old ones compressed and removed."""
 
+import contextlib
 import gzip
 import os
+import sqlite3
 
 import pytest
 
@@ -54,6 +56,29 @@ def test_a_process_that_has_not_opened_its_log_is_not_told_as_that_would_kill_it
     monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail("told"))
     config.log("master").write_text("text" * 10)
     logs.rotate(config, "master", 10)
+
+
+@pytest.mark.parametrize("broken", [b"no database" * 100, b"cut", None])
+def test_a_log_that_cannot_be_opened_is_put_aside_before_its_process_starts(config, broken):
+    log = config.log("master")
+    with contextlib.closing(sqlite3.connect(log)) as connection:
+        connection.execute("CREATE TABLE log (text TEXT)")
+        connection.executemany("INSERT INTO log VALUES (?)", [("x" * 500,)] * 100)
+        connection.commit()
+    content = log.read_bytes()
+    logs.mend(log)
+    assert names(config) == ["neo-master.log"]
+    log.write_bytes(broken if broken else content[:8192] + b"\xff" * 4096 + content[12288:])
+    logs.mend(log)
+    (name,) = names(config)
+    assert name.startswith("neo-master.log-") and name.endswith("Z")
+
+
+def test_a_log_that_is_not_there_or_empty_is_none_to_mend(config):
+    logs.mend(config.log("master"))
+    config.log("master").touch()
+    logs.mend(config.log("master"))
+    assert names(config) == ["neo-master.log"]
 
 
 def test_the_oldest_go_and_files_of_other_people_stay(config):

@@ -27,6 +27,11 @@ class Software:
         """The path of one of NEO's own programs, such as program("neostorage"), or of its interpreter, `python`."""
         return str(Path(self.neoppod, "bin", name))
 
+    @property
+    def ctl_script(self) -> str:
+        """Beside the others: neoctl with a mended command."""
+        return str(Path(self.ask_script).with_name("neo_ctl.py"))
+
 
 @dataclass(frozen=True)
 class Upstream:

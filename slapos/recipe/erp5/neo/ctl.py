@@ -5,11 +5,11 @@ import argparse
 import os
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import Unreachable
 from slapos.recipe.erp5.neo import config as configuration
+from slapos.recipe.erp5.neo.config import Software
 
 TIMEOUT = 2.0
 
@@ -30,9 +30,9 @@ def first_reachable(admins: Sequence[str]) -> str:
     raise Unreachable(f"no admin of the cluster answers at {', '.join(said)}: start one, or look at the network")
 
 
-def run(neoppod: Path, admins: Sequence[str], words: Sequence[str]) -> None:
+def run(software: Software, admins: Sequence[str], words: Sequence[str]) -> None:
     """Become neoctl with these words. Raises Unreachable, OSError."""
-    command = [str(neoppod / "bin" / "neoctl"), "-a", first_reachable(admins), *words]
+    command = [software.program("python"), software.ctl_script, "-a", first_reachable(admins), *words]
     with process.attempting(f"start {command[0]}"):
         os.execve(command[0], command, process.environment())
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def body() -> None:
         config = configuration.load_cluster(given.config)
-        run(Path(config.software.neoppod), config.admins, given.words)
+        run(config.software, config.admins, given.words)
 
     return process.program(body)
 

@@ -5,11 +5,13 @@ NEO's logs are SQLite files, which its processes open again at a signal; neolog 
 """
 
 import argparse
+import contextlib
 import gzip
 import os
 import re
 import shutil
 import signal
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,14 +52,42 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def is_broken(log: Path) -> bool:
+    """Whether a process of NEO could not open it: it would end, at each start again.
+
+    NEO writes its logs without waiting for the disk and without a journal, so that even SIGTERM may break one (seen).
+    """
+    if not size(log):
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{log.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",)
+    except sqlite3.DatabaseError:
+        return True
+
+
 # ---- act
+
+
+def mend(log: Path) -> None:
+    """Put a broken log aside, before its process starts. Raises OSError."""
+    if is_broken(log):
+        aside = _aside(log)
+        log.rename(aside)
+        process.log(
+            f"{log.name} cannot be opened, and was put aside as {aside.name}: its process was killed as it wrote"
+        )
+
+
+def _aside(log: Path) -> Path:
+    return log.with_name(f"{log.name}-{times.now():%Y%m%dT%H%M%SZ}")
 
 
 def rotate(config: NodeConfig, name: str, large: int = LARGE) -> None:
     """Look after the log of the process `name`: one of at least `large` bytes is put aside. Raises OSError."""
     log, pid = config.log(name), _pid(config, name)
     if size(log) >= large:
-        aside = log.with_name(f"{log.name}-{times.now():%Y%m%dT%H%M%SZ}")
+        aside = _aside(log)
         log.rename(aside)
         if opened_by(aside, pid):
             os.kill(pid, REOPEN)

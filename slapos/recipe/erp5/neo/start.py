@@ -148,6 +148,7 @@ def become(config: NodeConfig, name: str) -> None:
     config.path("srv", "neo").mkdir(mode=0o700, parents=True, exist_ok=True)
     command = prepared(config, name)
     logs.rotate(config, name)
+    logs.mend(config.log(name))
     with process.attempting(f"start {command[0]}"):
         os.execve(command[0], command, process.environment())
 
