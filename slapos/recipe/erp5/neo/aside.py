@@ -14,10 +14,10 @@ def put(config: NodeConfig, storages: Iterable[str], id: str) -> list[Path]:
     Done again with the same `id` it leaves what has been made since. Raises Busy, OSError.
     """
     names = tuple(storages)
+    for name in names:  # first: killed in between, what is there is taken for what it is, and nothing is missing
+        config.set_up(name).unlink(missing_ok=True)
     server = config.mysql
     kept = [_server(server, id)] if server else [_file(config.database(name), id) for name in names]
-    for name in names:
-        config.set_up(name).unlink(missing_ok=True)
     return [path for path in kept if path.exists()]
 
 
