@@ -150,21 +150,19 @@ class Cluster:
 
     def wait(self, state: str, *, reviving: bool = False) -> None:
         """Until the cluster is in a state; `reviving` what ends meanwhile."""
+        found: list[Status] = []
         with self.asker() as asker:
 
             def reached() -> bool:
-                if reviving:
-                    self.revive()
-                else:
-                    ended = [
-                        node
-                        for node, process in self.processes.items()
-                        if process.returncode is None and process.poll()
-                    ]
-                    assert not ended, f"{ended} ended: {self.log(ended[0])[-3000:]}"
-                return asker.status().cluster_state == state
+                self.revive() if reviving else self.check()
+                found[:] = [asker.status()]
+                return found[0].cluster_state == state
 
-            wait_for(reached, f"{self.name} to be {state}")
+            try:
+                wait_for(reached, f"{self.name} to be {state}")
+            except AssertionError as error:
+                logs = "\n".join(f"-- {node}\n{self.log(node)[-3000:]}" for node in self.addresses)
+                raise AssertionError(f"{error}, and it is {found}\n{logs}") from error
 
     def wait_for_tid(self, tid: int) -> None:
         """Until a backup has all up to `tid`, and its first copy is complete."""
