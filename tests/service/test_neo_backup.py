@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A new cluster with an upstream becomes its backup by itself and is never writable before, whatever dies meanwhile."""
 
+import contextlib
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -94,6 +96,31 @@ def test_killed_at_any_moment_and_started_again_it_gets_there_and_nobody_writes(
         assert follows(main, copy)
         wait_for(lambda: len(attempts.all()) > 20, "attempts")
     assert attempts.written() == 0
+
+
+def numbers(copy: Cluster) -> list[str]:
+    """What the storages have noted in their databases as their own numbers."""
+    found = []
+    for storage in copy.nodes("storage"):
+        database = sqlite3.connect(copy.folder / f"{storage}.sqlite")
+        with contextlib.closing(database), contextlib.suppress(sqlite3.OperationalError):  # not made yet
+            found += [value for (value,) in database.execute("SELECT value FROM config WHERE name = 'nid'")]
+    return found
+
+
+def test_storages_that_got_the_same_number_of_masters_that_were_killed_get_another_one(clusters: Clusters):
+    main, copy = clusters.backup(storages=2)
+    for count, storage in enumerate(copy.nodes("storage"), 1):
+        copy.start("master-0", storage)
+        wait_for(lambda count=count: len(numbers(copy)) == count, "a number")
+        copy.kill()
+    first, second = numbers(copy)
+    assert first == second
+    copy.start()
+    copy.wait("BACKINGUP")
+    assert follows(main, copy)
+    first, second = numbers(copy)
+    assert first != second
 
 
 def wait_for_moment(seconds: float) -> None:

@@ -155,7 +155,7 @@ def run(flag, arguments):
     backup_app.BootstrapManager = bootstrap_manager()
     master.PrimaryHandler.invalidateObjects = hear_from_primary
     closed = Closed(os.path.join(os.path.dirname(os.path.abspath(flag.path)), "closed"))
-    identification.IdentificationHandler = identification_handler(closed)
+    identification.IdentificationHandler = identification_handler(flag, closed)
     Application = make_application(flag, closed)
     config = Application.option_parser.parse(arguments)
     if flag.exists() and not config.get("upstream_cluster"):
@@ -175,18 +175,31 @@ def mend_cells():
     Cell.backup_tid = ZERO_TID
 
 
-def identification_handler(closed):
+def identification_handler(flag, closed):
     from neo.lib.protocol import ClusterStates, NodeTypes, NotReadyError
     from neo.master.handlers.identification import IdentificationHandler as Original
 
     class IdentificationHandler(Original):
         """Of the primary master, for who connects."""
 
-        def requestIdentification(self, conn, node_type, *arguments):
+        def requestIdentification(self, conn, node_type, nid, address, *arguments):
             running = self.app.cluster_state == ClusterStates.RUNNING
-            if node_type == NodeTypes.CLIENT and running and BACKUP not in arguments[4] and closed.holds():
+            if node_type == NodeTypes.CLIENT and running and BACKUP not in arguments[2] and closed.holds():
                 raise NotReadyError
-            Original.requestIdentification(self, conn, node_type, *arguments)
+            if node_type == NodeTypes.STORAGE and self.has_anothers_nid(nid, address):
+                nid = None  # it gets one of its own
+            Original.requestIdentification(self, conn, node_type, nid, address, *arguments)
+
+        def has_anothers_nid(self, nid, address):
+            """Whether a storage has the number of another one, in a new cluster, whose storages hold nothing yet.
+
+            Two masters give the same number when the first one is killed in between; neither storage forgets it, and
+            the cluster would be RECOVERING for ever.
+            """
+            app, other = self.app, self.app.nm.getByUUID(nid)
+            is_new = flag.exists() and flag.goal() is None and not app.pt.filled()
+            taken = other is not None and other.isIdentified() and other.getAddress() != address
+            return is_new and taken and app.cluster_state == ClusterStates.RECOVERING
 
     return IdentificationHandler
 
