@@ -18,8 +18,7 @@ POOL = {"engine": "MySQL", "innodb_buffer_pool_size": 32 << 20}
 @pytest.fixture(scope="module")
 def pair(node: Node) -> Iterator[tuple[Cluster, Cluster]]:
     """A cluster with an object in it, and a backup of it that has one."""
-    main, copy = Cluster(node, "neo-mysql"), Cluster(node, "neo-mysql-copy")
-    with destroyed_at_the_end(copy, main):
+    with destroyed_at_the_end(node, "neo-mysql-copy", "neo-mysql"):
         main = deploy(node, "neo-mysql", storage_count=2, **POOL)
         main.wait_until_green()
         (tid,) = main.write(first="written before there was a backup")
