@@ -53,9 +53,8 @@ def confirm(page: Browser, cluster: Cluster, action: str) -> None:
 
 
 def test_clicks_make_a_backup_the_primary_and_the_old_one_its_backup(node: Node, tmp_path: Path):
-    old = deploy(node, "neo-old")
-    new = Cluster(node, "neo-new")
-    with destroyed_at_the_end(new, old), browser(tmp_path / "browser") as page:
+    with destroyed_at_the_end(node, "neo-new", "neo-old"), browser(tmp_path / "browser") as page:
+        old = deploy(node, "neo-old")
         (tid,) = old.write(before="written to the old primary")
         published = old.published
         new = deploy(
