@@ -2,6 +2,7 @@
 """A NEO cluster of several nodes: they start once all are known, survive each other, become more, and never fewer."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.cluster.neo import Cluster, destroyed_at_the_end, process_until_compl
 from tests.cluster.node import Node, eventually
 
 TWO = {"node-list": [{"storage-count": 1}, {"storage-count": 1}], "masters": 2, "replicas": 1, "use-ipv6": True}
+PROCESSES = {"neo-master", "neo-admin", "neo-storage-0"}
 THREE = {**TWO, "node-list": [*TWO["node-list"], {"storage-count": 1}]}  # type: ignore[misc]
 
 
@@ -34,10 +36,14 @@ def run_until_requested(node: Node, cluster: Cluster) -> None:
     )
 
 
+def services(partition: Path) -> set[str]:
+    return {path.name for path in (partition / "etc/service").iterdir()}
+
+
 def test_nodes_start_nothing_before_all_masters_are_known(node: Node, cluster: Cluster):
     first, _ = cluster.partitions()
     node.slapos("instance", "--only-cp", first.name)
-    assert not list((first / "etc/service").iterdir())
+    assert not PROCESSES & services(first)
     results = cluster.promises()
     assert results[f"{first.name}/neo-node"] == (
         True,
@@ -45,6 +51,7 @@ def test_nodes_start_nothing_before_all_masters_are_known(node: Node, cluster: C
         " before which nothing is started here: process the instances (slapos node instance)",
     )
     process_until_complete(cluster)
+    assert services(first) >= PROCESSES
     cluster.wait_until_green()
     assert len(cluster.published["neo-masters"].split()) == 2
     assert all(address.startswith("[::1]:") for address in cluster.published["neo-masters"].split())
