@@ -27,15 +27,14 @@ def processes(*folders: Path) -> list[psutil.Process]:
     return found
 
 
-def kill(cluster: Cluster) -> None:
-    """SIGKILL to all processes of all its partitions, of which none notices another's end, as if machines were gone."""
-    folders = (cluster.path, *cluster.partitions())
+def kill(folders: list[Path]) -> None:
+    """SIGKILL to all processes of these partitions, of which none notices another's end, as if machines were gone."""
     running = processes(*folders)
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in running:
             with contextlib.suppress(psutil.NoSuchProcess):
                 os.kill(process.pid, number)
-    eventually(lambda: not processes(*folders), f"no process of {cluster.name} is left")
+    eventually(lambda: not processes(*folders), f"no process of {folders} is left")
 
 
 def is_fenced(cluster: Cluster) -> bool:
@@ -68,8 +67,9 @@ def test_clicks_make_a_backup_the_primary_and_the_old_one_its_backup(node: Node,
         new.wait_until_green()
         page.open(new.published["takeover-url"])
         page.wait_for("Backup of neo-old")
+        partitions = [old.path, *old.partitions()]  # which the Master tells
         with master_stopped(node):
-            kill(old)
+            kill(partitions)
             page.wait_for("its upstream does not answer")
             confirm(page, new, "Take over")
             page.wait_for("Last action: Take over, done")
