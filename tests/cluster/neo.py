@@ -86,8 +86,8 @@ class Cluster(Instance):
 
     def client(self, do: str, **options: object) -> Any:
         """What a client of ours prints, which has to succeed."""
-        published = self.published
-        words = {"masters": published["neo-masters"], "cluster": self.name, "tls": [None] * 3, "do": do, **options}
+        masters = " ".join(self.config.masters)  # as it publishes them; also while there is no Master to ask
+        words = {"masters": masters, "cluster": self.name, "tls": [None] * 3, "do": do, **options}
         python = self.config.software.program("python")
         # What Python 2.7 says on its standard error when it ends with threads is no failure.
         finished = subprocess.run([python, str(CLIENT), json.dumps(words)], capture_output=True, text=True, check=False)
