@@ -75,7 +75,7 @@ def test_clicks_make_a_backup_the_primary_and_the_old_one_its_backup(node: Node,
             page.wait_for("Last action: Take over, done")
             page.wait_for("takes writes")
             page.wait_for("The old primary neo-old could not be stopped")
-            new.write(after="written to the new primary")
+        new.write(after="written to the new primary")
         # Which starts the old one again: it would be RUNNING.
         node.process("--all")
         assert new.wait("RUNNING").primary
