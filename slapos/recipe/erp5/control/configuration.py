@@ -5,6 +5,31 @@ from pathlib import Path
 from typing import Protocol
 
 
+class Places:
+    """Where the files are that lie in the same place in every partition: for a service's configuration to inherit."""
+
+    partition: str
+
+    def path(self, *names: str) -> Path:
+        """A file of the partition, such as path("srv", "role")."""
+        return Path(self.partition, *names)
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the control process answers nginx."""
+        return self.path("var", "run", "control.sock")
+
+    @property
+    def control_token(self) -> Path:
+        """The token of the control page, which a program may replace at any time (token.py)."""
+        return self.path("srv", "kept", "control-token")
+
+    @property
+    def scheduler_state(self) -> Path:
+        """What the scheduler last did (state.py)."""
+        return self.path("var", "run", "scheduler.json")
+
+
 class Configuration(Protocol):
     """A frozen dataclass of the partition's JSON file (config.py), such as mariadb/config.py's Config."""
 

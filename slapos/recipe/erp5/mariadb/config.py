@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from slapos.recipe.erp5 import config
+from slapos.recipe.erp5.control.configuration import Places
 from slapos.recipe.erp5.mariadb.terms import TERMS
 from slapos.recipe.erp5.supervisor import Service
 from slapos.recipe.erp5.tls.partition import Caucased, Terms
@@ -135,7 +136,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Places):
     """`etc/mariadb.json`: all that the run-time programs of a MariaDB partition know."""
 
     instance: str  # the instance's title, for messages
@@ -157,10 +158,6 @@ class Config:
     replicas_use_tls: bool  # whether replicas on the IPv4 have to
     caucased: Caucased
     semi_sync: SemiSync
-
-    def path(self, *names: str) -> Path:
-        """A file of the partition, such as path("srv", "mariadb")."""
-        return Path(self.partition, *names)
 
     @property
     def mariadb(self) -> str:
@@ -234,10 +231,6 @@ class Config:
         return self.path("var", "run", "replicas.json")
 
     @property
-    def scheduler_state(self) -> Path:
-        return self.path("var", "run", "scheduler.json")
-
-    @property
     def bootstrap_state(self) -> Path:
         """How far the making of a replica is (progress.py)."""
         return self.path("var", "run", "bootstrap.json")
@@ -255,16 +248,6 @@ class Config:
     @property
     def control_port(self) -> int:
         return self.network.control_port
-
-    @property
-    def control_socket(self) -> Path:
-        """Where mariadb-control answers nginx."""
-        return self.path("var", "run", "control.sock")
-
-    @property
-    def control_token(self) -> Path:
-        """The token of the control page, which a program may replace at any time (control/token.py)."""
-        return self.path("srv", "kept", "control-token")
 
     @property
     def tls(self) -> Path:

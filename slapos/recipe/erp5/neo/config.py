@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config
+from slapos.recipe.erp5.control.configuration import Places
 from slapos.recipe.erp5.supervisor import Service
 from slapos.recipe.erp5.tls.partition import Caucased
 
@@ -67,15 +68,10 @@ class Control:
     port: int
 
 
-class Partition:
+class Partition(Places):
     """What control/ knows of either partition: control/configuration.py, but for what is here abstract."""
 
-    partition: str
     control: Control
-
-    def path(self, *names: str) -> Path:
-        """A file of the partition, such as path("srv", "neo")."""
-        return Path(self.partition, *names)
 
     @property
     def control_host(self) -> str:
@@ -84,18 +80,6 @@ class Partition:
     @property
     def control_port(self) -> int:
         return self.control.port
-
-    @property
-    def control_socket(self) -> Path:
-        return self.path("var", "run", "control.sock")
-
-    @property
-    def control_token(self) -> Path:
-        return self.path("srv", "kept", "control-token")
-
-    @property
-    def scheduler_state(self) -> Path:
-        return self.path("var", "run", "scheduler.json")
 
 
 def _tls_files(config: Partition) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request, Response
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.control import action, facts, journal, metrics, plot
 from slapos.recipe.erp5.control.actions import Action, Option
-from slapos.recipe.erp5.control.configuration import Configuration
+from slapos.recipe.erp5.control.configuration import Configuration, Places
 from slapos.recipe.erp5.control.face import Face, Figures, Row
 from slapos.recipe.erp5.control.peer import Peers, Question
 from slapos.recipe.erp5.control.sampler import Look, Sample, Sampler, Sight
@@ -27,7 +27,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Places):
     """`etc/lamp.json`."""
 
     instance: str
@@ -38,24 +38,9 @@ class Config:
     prefix = "lamp"
     control_host = "127.0.0.2"
 
-    def path(self, *names: str) -> Path:
-        return Path(self.partition, *names)
-
     @property
     def control_port(self) -> int:
         return self.port
-
-    @property
-    def control_socket(self) -> Path:
-        return self.path("var", "run", "control.sock")
-
-    @property
-    def control_token(self) -> Path:
-        return self.path("srv", "kept", "control-token")
-
-    @property
-    def scheduler_state(self) -> Path:
-        return self.path("var", "run", "scheduler.json")
 
     @property
     def is_on(self) -> bool:
