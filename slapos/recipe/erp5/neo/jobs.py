@@ -27,4 +27,4 @@ def of_node(config: NodeConfig, path: Path) -> tuple[Plan, ...]:
 
 def _certificates(module: str, path: Path) -> tuple[Plan, ...]:
     command = python_command(module, "--config", str(path))
-    return (Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True, longest_pause=CERTIFICATES_PAUSE),)
+    return (Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True, longest_pause=CERTIFICATES_PAUSE, quiet=True),)
