@@ -2,7 +2,9 @@
 """The standby supervisor's parts that need no process: requests, answers of NEO, and the answers on a port."""
 
 import json
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,10 +168,26 @@ def test_what_is_held_from_the_beginning_is_kept(tmp_path: Path):
     assert standby.Standby("etc/zope.json", {**given, "hold": []}, ["/start"]).held == {"web"}
 
 
+def test_a_family_that_comes_later_may_be_held_from_its_beginning(tmp_path: Path):
+    given = config(tmp_path)
+    web = given["zopes"][0]
+    standby.Standby("etc/zope.json", given, ["/start"])._save()
+    both = {**given, "zopes": [web, {**web, "name": "jobs-0", "family": "jobs"}], "hold": ["jobs", "web"]}
+    found = standby.Standby("etc/zope.json", both, ["/start"])
+    assert found.held == {"jobs"}
+    found._save()
+    # Once somebody has released it, it stays so; and one that is gone is forgotten.
+    (tmp_path / "srv/zope-held.json").write_text("[]")
+    assert standby.Standby("etc/zope.json", both, ["/start"]).held == set()
+    (tmp_path / "srv/zope-held.json").write_text('["jobs"]')
+    assert standby.Standby("etc/zope.json", given, ["/start"]).held == set()
+    assert json.loads((tmp_path / "srv/zope-held.json").read_text()) == []
+
+
 def test_ends_are_remembered_and_zopes_of_before_are_known(tmp_path: Path):
     given = config(tmp_path)
     end = {"at": "2026-01-01T00:00:00Z", "how": "was killed by SIGKILL", "ran": 1.0}
-    noted = {"name": "zope-0", "child-pid": 7, "child-began": "123", "ends": [end]}
+    noted = {"name": "zope-0", "family": "web", "child-pid": 7, "child-began": "123", "ends": [end]}
     (tmp_path / "var/run/zope.standby.json").write_text(json.dumps({"served": True, "zopes": [noted]}))
     found = standby.Standby("etc/zope.json", given, ["/start"])
     assert (found.served, found.orphans, found.zopes[0].ends) == (True, [(7, b"123")], [end])
@@ -188,3 +206,22 @@ def test_the_commands(tmp_path: Path):
     assert isinstance(found.follower, follow.NeoFollower)
     words = "/neo /ask --cluster main --admins 127.0.0.1:1 127.0.0.1:2"
     assert found.follower.command == words.split()
+
+
+def test_what_an_earlier_supervisor_wrote_is_not_how_they_stand(tmp_path: Path):
+    made = standby.Standby("etc/zope.json", config(tmp_path), ["/start"])
+    made._save()
+    run, gone = tmp_path / "var/run", subprocess.Popen(["true"])
+    gone.wait()
+    assert standby_state.status(run) is None  # nobody has the FIFO
+    os.mkfifo(made.fifo_path, 0o600)
+    fifo = os.open(made.fifo_path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        found = standby_state.status(run)
+        assert found and found.zope("zope-0").state == "waiting"
+        assert (found.database.name, found.database.state) == ("the NEO cluster main", "")
+        state = json.loads((run / "zope.standby.json").read_text())
+        (run / "zope.standby.json").write_text(json.dumps(state | {"pid": gone.pid}))
+        assert standby_state.status(run) is None
+    finally:
+        os.close(fifo)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5 import supervise
 from slapos.recipe.erp5.errors import ConfigurationError, ServerError
 from slapos.recipe.erp5.supervisor import Ended
 from slapos.recipe.erp5.zope.standby_decide import ALL
@@ -37,11 +38,12 @@ class Zope:
 
 @dataclass(frozen=True)
 class Database:
-    """What is followed: its name in words, its state ("" when not known), and why that is not known."""
+    """What is followed: its name in words, its state ("" when not known) since that moment, and why it is not known."""
 
     name: str
     state: str
     detail: str
+    since: str
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,23 @@ def fifo(run: Path) -> Path:
     return run / "zope.standby"
 
 
+def nobody(run: Path) -> str:
+    """The sentence for when there is no supervisor."""
+    return (
+        f"no standby supervisor listens on {fifo(run)}, expected it to run: process the instance (slapos node"
+        " instance) to start it"
+    )
+
+
 def status(run: Path) -> Standing | None:
     """How the Zopes stand, `run` being the folder of the state; None when no supervisor runs."""
     try:
         os.close(_open(run))
-        return shapes.load(run / "zope.standby.json", Standing)
+        found = shapes.load(run / "zope.standby.json", Standing)
     except (ServerError, ConfigurationError):
         return None
+    # One that has just started has not written yet how they stand now.
+    return found if supervise.began(found.pid) else None
 
 
 def hold(run: Path, family: str = ALL, timeout: float = PATIENCE) -> None:
@@ -94,10 +106,7 @@ def _open(run: Path) -> int:
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENOENT):
             raise
-        raise ServerError(
-            f"no standby supervisor listens on {fifo(run)}, expected it to run:"
-            " process the instance (slapos node instance) to start it"
-        ) from error
+        raise ServerError(nobody(run)) from error
 
 
 def _settle(run: Path, command: str, family: str, timeout: float) -> None:
