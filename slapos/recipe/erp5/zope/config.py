@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON file of a partition that runs Zope, as frozen dataclasses, and where the partition's files are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5.control.configuration import Places
 from slapos.recipe.erp5.errors import ConfigurationError
 
 STANDBY = "zope"
@@ -25,13 +26,14 @@ class Software:
 @dataclass(frozen=True)
 class Neo:
     """The NEO cluster that holds the database; masters and admins are host:port; `tls` is empty, or the paths of CA,
-    certificate and key; `cache_size` is the client's, in bytes."""
+    certificate and key, which a partition gets at `certificate_url`; `cache_size` is the client's, in bytes."""
 
     cluster: str
     masters: tuple[str, ...]
     admins: tuple[str, ...]
     tls: tuple[str, ...] = ()
     cache_size: int = 20 << 20
+    certificate_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ class User:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Places):
     """Everything that the programs of one Zope partition are told; exactly one of `neo` and `zeo` is not None.
 
     `zodb_cache_size` counts objects for each connection; `products` are folders of packages Products.*; `hold` names
-    the families that are held back from the beginning, "*" being all: it counts at creation only.
+    the families that are held back from the beginning, "*" being all: it counts at creation only. Of each of
+    `mysql_urls` Zope has a connection, mysql_0 and so on (mysql_url.py).
     """
 
     partition: str
@@ -81,9 +84,7 @@ class Config:
     zodb_cache_size: int
     products: tuple[str, ...]
     hold: tuple[str, ...]
-
-    def path(self, *parts: str) -> Path:
-        return Path(self.partition, *parts)
+    mysql_urls: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def run(self) -> Path:
