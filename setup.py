@@ -57,6 +57,7 @@ PROGRAMS = {
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",
     "zeo-start": "zope.zeo",
+    "zope-certificates": "zope.certificates",
     "zope-hold": "zope.hold",
     "zope-standby": "zope.standby",
     "zope-start": "zope.start",
