@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervise
+from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.zope import standby_state
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
 from slapos.recipe.erp5.zope.standby_state import Standing
@@ -49,6 +50,7 @@ def make_config(
         (partition / name).mkdir(parents=True, exist_ok=True)
     database = neo_of(database) if isinstance(database, Cluster) else database
     config = Config(
+        instance="Zopes of a test",
         partition=str(partition),
         software=software(),
         neo=database if isinstance(database, Neo) else None,
@@ -60,6 +62,7 @@ def make_config(
         zodb_cache_size=5000,
         products=(),
         hold=(),
+        control=Control("127.0.0.1", free_port()),
     )
     config = dataclasses.replace(config, **changes)
     shapes.save(partition / "etc" / "zope.json", config)
@@ -75,6 +78,8 @@ def software(**changes: str) -> Software:
         zope_serve=str(SCRIPTS / "zope_serve.py"),
         neo=part("neoppod") + "/bin/python",
         neo_ask=str(SCRIPTS / "neo_ask.py"),
+        logrotate=part("logrotate"),
+        zstd=part("zstd"),
     )
     return dataclasses.replace(found, **changes)
 
@@ -163,7 +168,7 @@ class Zopes:
 
     def get(self, path: str, name: str = "zope-0", timeout: float = PATIENCE, **form: str) -> Page:
         """An answer on the port of a Zope; with `form` as its initial user. Raises OSError and HTTPException."""
-        zope = self.config.instance(name)
+        zope = self.config.zope(name)
         connection = http.client.HTTPConnection(zope.host, zope.port, timeout=timeout)
         headers = {}
         if form:

@@ -44,14 +44,15 @@ def test_a_url_that_is_none(url: str):
 
 @pytest.mark.parametrize("config", [CONFIG, dataclasses.replace(CONFIG, neo=None)])
 def test_without_tls_there_is_none(config: Config):
-    assert not tls.has_tls(config) and jobs.of_zope(config, Path("/p/etc/zope.json")) == ()
+    assert not tls.has_tls(config)
+    assert [plan.name for plan in jobs.of_zope(config, Path("/p/etc/zope.json"))] == [jobs.LOGS]
     with pytest.raises(ConfigurationError, match=r"this partition has no certificate, expected zodb\.neo-certificate"):
         tls.giver(config)
 
 
 def test_it_is_a_regular_job():
-    (plan,) = jobs.of_zope(config_of(), Path("/p/etc/zope.json"))
-    assert (plan.name, plan.at_once) == (JOB, True)
+    plan, logs = jobs.of_zope(config_of(), Path("/p/etc/zope.json"))
+    assert (plan.name, plan.at_once, logs.name) == (JOB, True, jobs.LOGS)
     assert plan.command[-3:] == ("slapos.recipe.erp5.zope.certificates", "--config", "/p/etc/zope.json")
 
 

@@ -5,6 +5,7 @@ It is the same kind that the cluster's nodes have, got the same way (neo/tls.py)
 """
 
 from datetime import datetime
+from pathlib import Path
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.errors import ConfigurationError
@@ -34,7 +35,16 @@ def giver(config: Config) -> Giver:
         raise ConfigurationError(
             f"this partition has no certificate, expected {PARAMETER}, which a NEO cluster with TLS publishes"
         )
-    return tls.giver(files(config), config.neo.certificate_url, TERMS, PARAMETER, "NEO cluster")
+    return _giver(files(config), config.neo.certificate_url)
+
+
+def check(url: str) -> None:
+    """Refuse a URL that is none. Raises ConfigurationError."""
+    _giver(Files(Path()), url)
+
+
+def _giver(where: Files, url: str) -> Giver:
+    return tls.giver(where, url, TERMS, PARAMETER, "NEO cluster")
 
 
 class Run(tls.MemberRun):
