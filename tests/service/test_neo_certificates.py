@@ -30,11 +30,7 @@ def sites(partition: Path) -> Iterator[Sites]:
 @pytest.fixture
 def main(sites: Sites) -> Site:
     """A running cluster."""
-    site = sites("main")
-    site.ready()
-    site.start()
-    site.wait("RUNNING")
-    return site
+    return sites.running("main")
 
 
 def fingerprint(path: Path) -> str:

@@ -36,11 +36,7 @@ def sites(partition: Path) -> Iterator[Sites]:
 @pytest.fixture
 def main(sites: Sites) -> Site:
     """A running cluster."""
-    site = sites("main")
-    site.ready()
-    site.start()
-    site.wait("RUNNING")
-    return site
+    return sites.running("main")
 
 
 @pytest.fixture
@@ -85,7 +81,7 @@ def test_a_zope_waits_for_its_certificate_and_then_serves(zopes: Zopes):
     page = zopes.get("/")
     assert (page.status, page.state) == (503, WAITING) and waited_for in page.body
     path = zopes.config.path("srv", "tls", "trusted.pem")
-    assert f"{waited_for} (the service zope-control gets {path})" in zopes.log()
+    assert f"{waited_for} (nobody asks it without {path}, which the service zope-control gets)" in zopes.log()
     assert judged(zopes.config)[0]  # for a while
     result = renew(zopes.config)
     assert result.returncode == 0, result.stderr

@@ -52,7 +52,7 @@ def test_neo_is_not_asked_before_there_are_the_files_for_it(tmp_path: Path):
             "it has no certificate of the NEO cluster main yet",
             [],
         )
-        assert follower.detail == f"the service zope-control gets {missing}"
+        assert follower.detail == f"nobody asks it without {missing}, which the service zope-control gets"
         missing.touch()
         follower.turn(1.0 + follow.INTERVAL)
         assert (follower.lacks, len(follower.descriptors())) == ("", 1)

@@ -80,7 +80,7 @@ class NeoFollower:
             missing = [path for path in self.files if not os.path.exists(path)]
             self.lacks = f"it has no certificate of {self.name} yet" if missing else ""
             if missing:
-                self._give_up(now, f"the service zope-control gets {missing[0]}")
+                self._give_up(now, f"nobody asks it without {missing[0]}, which the service zope-control gets")
                 self._next = now + INTERVAL
                 return
             try:
