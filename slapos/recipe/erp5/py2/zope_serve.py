@@ -102,11 +102,10 @@ def understand_brackets():
     """
     from Products.ZMySQLDA.db import DB
 
-    try:
-        DB._parse_connection_string("database@[::1]:1")
-        return  # another one, that can
-    except ValueError:
-        original = DB._parse_connection_string.__func__
+    bound = getattr(DB, "_parse_connection_string", None)
+    if getattr(bound, "__self__", None) is not DB:
+        return  # another product of that name, such as an application's own
+    original = bound.__func__
 
     def parse(cls, connection, *args, **kw):
         found = re.match(r"(\S*@)\[([^]\s]+)\]", connection)

@@ -2,7 +2,7 @@
 """Turns mysql:// URLs into the connection strings of ZMySQLDA, and refuses what those cannot express; pure functions.
 
 Such a string is `database@host:port user password`, split at white space and unquoted. A host in brackets is our own
-addition (py2/zope_serve.py), as ERP5's ZMySQLDA has it.
+addition (py2/zope_serve.py).
 """
 
 import ipaddress
