@@ -17,7 +17,8 @@ from slapos.recipe.erp5.zope.standby_decide import SERVING
 from tests.service import servers
 from tests.service.neo_fixtures import Cluster, Clusters
 from tests.service.servers import PATIENCE, free_port, part, wait_for
-from tests.service.zope_fixtures import SCRIPTS, Page, Zopes, make_config
+from tests.service.zope_fixtures import SCRIPTS, Zopes, make_config
+from tests.zope_pages import Page
 
 PASSWORD = "secret=%41;'é"
 """Of the database erp5 here: all that a string can have."""

@@ -102,10 +102,9 @@ def understand_brackets():
     """
     from Products.ZMySQLDA.db import DB
 
-    bound = getattr(DB, "_parse_connection_string", None)
-    if getattr(bound, "__self__", None) is not DB:
+    if not isinstance(vars(DB).get("_parse_connection_string"), classmethod):
         return  # another product of that name, such as an application's own
-    original = bound.__func__
+    original = DB._parse_connection_string.__func__
 
     def parse(cls, connection, *args, **kw):
         found = re.match(r"(\S*@)\[([^]\s]+)\]", connection)
