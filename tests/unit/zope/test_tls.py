@@ -44,7 +44,7 @@ def test_a_url_that_is_none(url: str):
 
 @pytest.mark.parametrize("config", [CONFIG, dataclasses.replace(CONFIG, neo=None)])
 def test_without_tls_there_is_none(config: Config):
-    assert not tls.has_tls(config)
+    assert config.certificate_url == ""
     assert [plan.name for plan in jobs.of_zope(config, Path("/p/etc/zope.json"))] == [jobs.LOGS]
     with pytest.raises(ConfigurationError, match=r"this partition has no certificate, expected zodb\.neo-certificate"):
         tls.giver(config)

@@ -103,6 +103,11 @@ class Config(Partition):
         return PROGRAMS
 
     @property
+    def certificate_url(self) -> str:
+        """Where the partition gets a certificate as a client of NEO; empty without TLS."""
+        return self.neo.certificate_url if self.neo else ""
+
+    @property
     def families(self) -> tuple[str, ...]:
         """Their names, in order."""
         return tuple(sorted({zope.family for zope in self.zopes}))

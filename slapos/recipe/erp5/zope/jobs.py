@@ -5,7 +5,6 @@ from pathlib import Path
 
 from slapos.recipe.erp5.control.scheduler import Plan, python_command
 from slapos.recipe.erp5.neo import jobs
-from slapos.recipe.erp5.zope import tls
 from slapos.recipe.erp5.zope.config import Config
 
 LOGS, LOGS_PERIOD = "log-rotation", "daily"
@@ -13,5 +12,5 @@ LOGS, LOGS_PERIOD = "log-rotation", "daily"
 
 def of_zope(config: Config, path: Path) -> tuple[Plan, ...]:
     """What `config`, read from `path`, asks for."""
-    certificates = jobs.certificates("slapos.recipe.erp5.zope.certificates", path) if tls.has_tls(config) else ()
+    certificates = jobs.certificates("slapos.recipe.erp5.zope.certificates", path) if config.certificate_url else ()
     return *certificates, Plan(LOGS, LOGS_PERIOD, python_command("slapos.recipe.erp5.zope.logs", "--config", str(path)))

@@ -24,18 +24,13 @@ def files(config: Config) -> Files:
     return Files(config.path("srv", "tls"))
 
 
-def has_tls(config: Config) -> bool:
-    """Whether the partition has a certificate, or is to get one."""
-    return bool(config.neo and config.neo.certificate_url)
-
-
 def giver(config: Config) -> Giver:
     """Whom it asks. Raises ConfigurationError where there is no TLS, or the URL is none."""
-    if not config.neo or not config.neo.certificate_url:
+    if not config.certificate_url:
         raise ConfigurationError(
             f"this partition has no certificate, expected {PARAMETER}, which a NEO cluster with TLS publishes"
         )
-    return _giver(files(config), config.neo.certificate_url)
+    return _giver(files(config), config.certificate_url)
 
 
 def check(url: str) -> None:
