@@ -59,6 +59,7 @@ PROGRAMS = {
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",
     "zeo-start": "zope.zeo",
+    "zope-certificates": "zope.certificates",
     "zope-control": "zope.control",
     "zope-control-token": "zope.control_token",
     "zope-hold": "zope.hold",

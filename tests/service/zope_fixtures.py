@@ -29,16 +29,18 @@ SCRIPTS = ROOT / "slapos/recipe/erp5/py2"
 USER = User("admin", "a secret of $5")
 
 
-def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str] = ("web",), **changes) -> Config:
+def make_config(
+    partition: Path, database: Cluster | Neo | Zeo, families: Sequence[str] = ("web",), **changes
+) -> Config:
     """A partition with one Zope for each of `families`, called zope-0, zope-1 and so on, and its file etc/zope.json."""
     for name in ("bin", "etc", "srv", "var/log", "var/run"):
         (partition / name).mkdir(parents=True, exist_ok=True)
-    neo = None if isinstance(database, Zeo) else neo_of(database)
+    database = neo_of(database) if isinstance(database, Cluster) else database
     config = Config(
         instance="Zopes of a test",
         partition=str(partition),
         software=software(),
-        neo=neo,
+        neo=database if isinstance(database, Neo) else None,
         zeo=database if isinstance(database, Zeo) else None,
         zopes=tuple(
             Instance(f"zope-{number}", family, "127.0.0.1", free_port(), 2) for number, family in enumerate(families)
@@ -51,7 +53,8 @@ def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str
     )
     config = dataclasses.replace(config, **changes)
     shapes.save(partition / "etc" / "zope.json", config)
-    for program, module in {"zope-start": "start", "zope-standby": "standby", "zope-hold": "hold"}.items():
+    programs = ("certificates", "hold", "standby", "start")
+    for program, module in {f"zope-{name}": name for name in programs}.items():
         write_program(partition / "bin" / program, f"slapos.recipe.erp5.zope.{module}")
     return config
 

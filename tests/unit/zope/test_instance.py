@@ -67,6 +67,25 @@ def test_zope_conf_for_neo_with_tls():
     assert storage_of(config)[4:] == ["ca /p/ca", "cert /p/cert", "key /p/key"]
 
 
+def test_connections_to_mysql_are_in_a_file_of_their_own(tmp_path: Path):
+    urls = ("mysql://user:se%25cret@10.0.0.9:21000/erp5", "mysql://user:other@[2001:db8::9]:21000/erp5")
+    config = dataclasses.replace(CONFIG, partition=str(tmp_path), mysql_urls=urls)
+    ini = instance.make(config, WEB)
+    kept = instance.mysql_file(config.home(WEB.name))
+    assert kept.read_text() == '["erp5@10.0.0.9:21000 user se%cret", "erp5@[2001:db8::9]:21000 user other"]\n'
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    words = start.command(config, WEB, str(ini), 5, 6)
+    assert words[words.index("--mysql") + 1] == str(kept)
+    assert [text for text in ("se%", "other") if text in " ".join(words) + repr(config)] == []
+    assert "--mysql" not in start.command(dataclasses.replace(config, mysql_urls=()), WEB, str(ini), 5, 6)
+
+
+def test_a_url_that_cannot_be_told_starts_no_zope(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, partition=str(tmp_path), mysql_urls=("mysql://user:a%20b@h:1/erp5",))
+    with pytest.raises(ConfigurationError, match=r"mysql-url-list\[0\]: its password has white space"):
+        instance.make(config, WEB)
+
+
 def test_zope_conf_for_zeo():
     config = dataclasses.replace(CONFIG, neo=None, zeo=Zeo("10.0.0.1:23000", "root", 1 << 20))
     assert "%import" not in instance.zope_conf(config, WEB) and "  <zeoclient>\n" in instance.zope_conf(config, WEB)
