@@ -25,6 +25,8 @@ RECIPES = [
         "port",
         "python-environment",
         "umask",
+        "zope-check",
+        "zope-instances",
     )
 ]
 
@@ -57,7 +59,10 @@ PROGRAMS = {
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",
     "zeo-start": "zope.zeo",
+    "zope-control": "zope.control",
+    "zope-control-token": "zope.control_token",
     "zope-hold": "zope.hold",
+    "zope-rotate-logs": "zope.logs",
     "zope-standby": "zope.standby",
     "zope-start": "zope.start",
 }

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervise
+from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.zope import standby_state
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
 from slapos.recipe.erp5.zope.standby_state import Standing
@@ -47,6 +48,7 @@ def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str
         (partition / name).mkdir(parents=True, exist_ok=True)
     neo = None if isinstance(database, Zeo) else neo_of(database)
     config = Config(
+        instance="Zopes of a test",
         partition=str(partition),
         software=software(),
         neo=neo,
@@ -58,6 +60,7 @@ def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str
         zodb_cache_size=5000,
         products=(),
         hold=(),
+        control=Control("127.0.0.1", free_port()),
     )
     config = dataclasses.replace(config, **changes)
     shapes.save(partition / "etc" / "zope.json", config)
@@ -72,6 +75,8 @@ def software(**changes: str) -> Software:
         zope_serve=str(SCRIPTS / "zope_serve.py"),
         neo=part("neoppod") + "/bin/python",
         neo_ask=str(SCRIPTS / "neo_ask.py"),
+        logrotate=part("logrotate"),
+        zstd=part("zstd"),
     )
     return dataclasses.replace(found, **changes)
 
@@ -160,7 +165,7 @@ class Zopes:
 
     def get(self, path: str, name: str = "zope-0", timeout: float = PATIENCE, **form: str) -> Page:
         """An answer on the port of a Zope; with `form` as its initial user. Raises OSError and HTTPException."""
-        zope = self.config.instance(name)
+        zope = self.config.zope(name)
         connection = http.client.HTTPConnection(zope.host, zope.port, timeout=timeout)
         headers = {}
         if form:
