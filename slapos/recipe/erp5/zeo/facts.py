@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """All that the control page, status.json and the metrics tell of a ZEO server, gathered from what is at hand."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import action, facts, journal
-from slapos.recipe.erp5.control.sampler import Look, Sampler
-from slapos.recipe.erp5.verdict import Verdict
+from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.zeo import status, verdict
 from slapos.recipe.erp5.zeo.config import PROGRAMS, Config
 from slapos.recipe.erp5.zeo.status import Backups, Storage
 
-PROMISES = ("zeo", "zeo-backup")
+SERVER, BACKUPS = "zeo", "zeo-backup"
 """The promises whose judgement is made here anew."""
 
 
@@ -35,11 +33,15 @@ def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
     look, promises = sampler.look, tuple(facts.promises(config))
     server = look.status if look else None
     backups = status.snapshot(config, now)
-    judged = (*((verdict.server(server),) if server else ()), verdict.backups(backups))
+    seen, of_backups = verdict.server(server) if server else None, verdict.backups(backups)
+    others = [one for one in promises if one.name != BACKUPS]
     return Facts(
         instance=config.instance,
         at=times.text(look.at) if look else "",
-        problems=tuple(_problems(look, judged, promises, now)),
+        problems=(
+            *facts.problems(look, seen, others, now, PROGRAMS, SERVER),
+            *(of_backups.sentences if not of_backups.good else ()),
+        ),
         notes=(),
         running=action.current(config),
         actions=journal.last(config, 10),
@@ -53,13 +55,3 @@ def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
         next_backup=backups.scheduler.job(verdict.BACKUP).next_run if config.backup.enable else "",
         backups=backups.backups,
     )
-
-
-def _problems(
-    look: Look | None, judged: tuple[Verdict, ...], promises: tuple[facts.Promise, ...], now: datetime
-) -> Iterator[str]:
-    yield from facts.old(look, now, PROGRAMS)
-    for one in judged:
-        if not one.good:
-            yield from one.sentences
-    yield from facts.failing(promises, PROMISES)
