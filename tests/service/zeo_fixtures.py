@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervisor
 from slapos.recipe.erp5.control.configuration import Control
-from slapos.recipe.erp5.zeo import status
+from slapos.recipe.erp5.zeo import repository, status
 from slapos.recipe.erp5.zeo.config import Backup, Config, Software
+from slapos.recipe.erp5.zeo.repository import Chain
 from tests import zeo_client
 from tests.render.partition import complete
 from tests.service.servers import PATIENCE, ROOT, free_port, part, render, wait_for, write_program
@@ -139,3 +142,35 @@ def backup(config: Config, *words: str) -> str:
     finished = program(config, "zeo-backup-now", *words)
     assert finished.returncode == 0, finished.stdout
     return finished.stdout
+
+
+def chains(config: Config, storage: str = "root") -> tuple[Chain, ...]:
+    return repository.chains(config.backups(storage))
+
+
+def shape(config: Config) -> list[list[str]]:
+    """The files of each chain by their kinds."""
+    return [[piece.path.suffix for piece in chain.pieces] for chain in chains(config)]
+
+
+def restore(server: Server, *words: str) -> str:
+    """Restore with the server stopped; what the program says."""
+    supervisor.stop(server.config.service)
+    finished = program(server.config, "zeo-restore", "--replace", *words)
+    supervisor.start(server.config.service)
+    wait_for(lambda: not status.silence(server.config.host, server.config.port), "the server")
+    assert finished.returncode == 0, finished.stdout
+    return finished.stdout
+
+
+@pytest.fixture
+def server(partition: Path) -> Iterator[Server]:
+    """A ZEO server with one database, which answers."""
+    with running(make_config(partition)) as server:
+        yield server
+
+
+@pytest.fixture
+def config(server: Server) -> Config:
+    """Of a partition whose server answers."""
+    return server.config

@@ -119,7 +119,6 @@ def _grow(config: Config, storage: str, newest: Chain | None) -> Chain | None:
         if identity(database) == before:
             return repository.grown(folder, newest)
         process.log(f"{database} was packed meanwhile: begin anew")
-        repository.discard(folder)
     raise BackupError(f"{database} was packed {ATTEMPTS} times while it was read, expected a pack now and then")
 
 

@@ -232,6 +232,7 @@ def discard(folder: Path) -> None:
 
 def begin(folder: Path, continued: Chain | None) -> Path:
     """A repository in which repozo continues a chain, or begins one; of the earlier files it has links."""
+    discard(folder)
     growing = partial(folder)
     growing.mkdir(mode=0o700)
     if continued:
