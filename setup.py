@@ -6,6 +6,7 @@ from setuptools import find_namespace_packages, setup
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
     for name in (
+        "balancer-families",
         "control-urls",
         "debian",
         "files",
@@ -29,6 +30,7 @@ RECIPES = [
 ]
 
 PROGRAMS = {
+    "balancer": "balancer.serve",
     "mariadb-action": "mariadb.actions",
     "mariadb-caucased": "mariadb.caucased",
     "mariadb-control": "mariadb.control",

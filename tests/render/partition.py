@@ -23,6 +23,7 @@ RELEASE = {
     "schemas": str(SOFTWARE),
     "templates": str(ROOT / "stack" / "erp5"),
     "mariadbd-service-template": str(ROOT / "component" / "mariadb" / "mariadbd-service.sh.in"),
+    "haproxy": "/RELEASE/parts/haproxy",
     "logrotate": "/RELEASE/parts/logrotate",
     "mariadb": "/RELEASE/parts/mariadb",
     "neo-ask-script": "/RELEASE/parts/neo-scripts/neo_ask.py",
