@@ -26,6 +26,8 @@ RECIPES = [
         "port",
         "python-environment",
         "umask",
+        "zope-check",
+        "zope-instances",
     )
 ]
 
@@ -59,7 +61,10 @@ PROGRAMS = {
     "neo-rotate-logs": "neo.logs",
     "neo-start": "neo.start",
     "zeo-start": "zope.zeo",
+    "zope-control": "zope.control",
+    "zope-control-token": "zope.control_token",
     "zope-hold": "zope.hold",
+    "zope-rotate-logs": "zope.logs",
     "zope-standby": "zope.standby",
     "zope-start": "zope.start",
 }

@@ -34,6 +34,10 @@ RELEASE = {
     "percona-toolkit": "/RELEASE/parts/percona-toolkit",
     "zoneinfo": "/RELEASE/parts/tzdata/usr/share/zoneinfo",
     "zstd": "/RELEASE/parts/zstd",
+    "zope": "/RELEASE/parts/zope",
+    # As a list of an application's profile arrives.
+    "zope-products": "\n/APPLICATION/product\n/APPLICATION/more",
+    "zope-serve-script": "/RELEASE/parts/zope-scripts/zope_serve.py",
 }
 
 # Choices that are otherwise random, seeded as if an earlier processing had made and kept them.
@@ -50,6 +54,11 @@ KEPT = {
     "certificate-secret": "SECRET",
     "administrator-password": "ADMINISTRATOR",
     "replication-password": "REPLICATION",
+    "zope-port-default-0": "14000",
+    "zope-port-web-0": "14001",
+    "zope-port-web-1": "14002",
+    "zope-port-jobs-0": "14003",
+    "inituser-password": "INITUSER",
     "storage-0-password": "STORAGE-0",
     "storage-1-password": "STORAGE-1",
     "backup-token": "TOKEN",

@@ -10,35 +10,23 @@ import signal
 import subprocess
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervise
+from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.zope import standby_state
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
 from slapos.recipe.erp5.zope.standby_state import Standing
+from tests import zope_pages
 from tests.service.neo_fixtures import Cluster
 from tests.service.servers import PATIENCE, ROOT, free_port, part, wait_for, write_program
+from tests.zope_pages import Page
 
 SCRIPTS = ROOT / "slapos/recipe/erp5/py2"
 USER = User("admin", "a secret of $5")
-
-
-@dataclass(frozen=True)
-class Page:
-    """An answer; `state` is what the standby supervisor says of itself, "" when it was Zope that answered."""
-
-    status: int
-    body: str
-    headers: dict[str, str]
-
-    @property
-    def state(self) -> str:
-        return self.headers.get("X-Zope-State", "")
 
 
 def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str] = ("web",), **changes) -> Config:
@@ -47,6 +35,7 @@ def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str
         (partition / name).mkdir(parents=True, exist_ok=True)
     neo = None if isinstance(database, Zeo) else neo_of(database)
     config = Config(
+        instance="Zopes of a test",
         partition=str(partition),
         software=software(),
         neo=neo,
@@ -58,6 +47,7 @@ def make_config(partition: Path, database: Cluster | Zeo, families: Sequence[str
         zodb_cache_size=5000,
         products=(),
         hold=(),
+        control=Control("127.0.0.1", free_port()),
     )
     config = dataclasses.replace(config, **changes)
     shapes.save(partition / "etc" / "zope.json", config)
@@ -72,6 +62,8 @@ def software(**changes: str) -> Software:
         zope_serve=str(SCRIPTS / "zope_serve.py"),
         neo=part("neoppod") + "/bin/python",
         neo_ask=str(SCRIPTS / "neo_ask.py"),
+        logrotate=part("logrotate"),
+        zstd=part("zstd"),
     )
     return dataclasses.replace(found, **changes)
 
@@ -160,33 +152,14 @@ class Zopes:
 
     def get(self, path: str, name: str = "zope-0", timeout: float = PATIENCE, **form: str) -> Page:
         """An answer on the port of a Zope; with `form` as its initial user. Raises OSError and HTTPException."""
-        zope = self.config.instance(name)
-        connection = http.client.HTTPConnection(zope.host, zope.port, timeout=timeout)
-        headers = {}
-        if form:
-            headers["Authorization"] = "Basic " + b64encode(f"{USER.name}:{USER.password}".encode()).decode()
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        try:
-            connection.request("POST" if form else "GET", path, urlencode(form) if form else None, headers)
-            response = connection.getresponse()
-            return Page(response.status, response.read().decode("utf-8", "replace"), dict(response.getheaders()))
-        finally:
-            connection.close()
+        return zope_pages.get(self.config, path, name, timeout, **form)
 
     def write(self, text: str, name: str = "zope-0") -> None:
         """Let /page show a text."""
-        if self.get("/page", name).status == 404:
-            made = self.get("/manage_addProduct/OFSP/manage_addDTMLMethod", name, id="page", file=text)
-            assert made.status in (200, 302), made
-        else:
-            changed = self.get("/page/manage_edit", name, data=text, title="")
-            assert changed.status in (200, 302), changed
-        assert self.get("/page", name).body == text
+        zope_pages.write(self.config, text, name)
 
     def read(self, name: str = "zope-0") -> str:
-        page = self.get("/page", name)
-        assert page.status == 200, page
-        return page.body
+        return zope_pages.read(self.config, name)
 
 
 @dataclass(frozen=True)

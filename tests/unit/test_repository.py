@@ -42,7 +42,7 @@ def test_each_property_has_a_title_and_a_type(path):
         assert {"title", "type"} <= set(value), name
 
 
-@pytest.mark.parametrize("name", ["balancer", "mariadb", "neo"])
+@pytest.mark.parametrize("name", ["balancer", "mariadb", "neo", "zope"])
 def test_each_parameter_has_a_default_or_is_optional_in_a_list(name):
     schema = json.loads((ROOT / f"software/erp5/instance-{name}-input-schema.json").read_text())
     for name, value in properties(schema):

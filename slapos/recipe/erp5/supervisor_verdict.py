@@ -4,7 +4,7 @@
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import times
-from slapos.recipe.erp5.supervisor import STOPPED, WAITING, Service, Supervised
+from slapos.recipe.erp5.supervisor import STOPPED, WAITING, Ended, Service, Supervised
 
 RECENT = timedelta(minutes=15)
 """How long an end that nobody asked for stays a problem after the service runs again."""
@@ -19,18 +19,27 @@ def problem(service: Service, supervised: Supervised | None, now: datetime) -> s
             f"the service {service.name} was stopped at {supervised.since} by a request to its supervisor, expected it"
             f" to run: wait for the program that asked, or write start into {service.fifo}"
         )
-    recent = [end for end in supervised.ends if now - times.parse(end.at) < RECENT]
     if supervised.state == WAITING and supervised.ends:
-        return (
-            f"the service {service.name} {_last(supervised)}, expected it to run: read its logs and remove the cause;"
-            f" it starts again by itself at {supervised.next_start} ({_times(len(recent))} in the last 15 min)"
-        )
-    if recent:
-        return (
-            f"the service {service.name} {_last(supervised)}, and was started again ({_times(len(recent))} in the last"
-            " 15 min), expected no end that nobody asked for: read its logs for the cause; this is said for 15 min"
-        )
-    return ""
+        return waits_after(f"the service {service.name}", supervised.ends, supervised.next_start, now)
+    return ended_lately(f"the service {service.name}", supervised.ends, now)
+
+
+def waits_after(name: str, ends: tuple[Ended, ...], next_start: str, now: datetime) -> str:
+    """Of what has ended, and waits for its next start."""
+    return (
+        f"{name} {_last(ends)}, expected it to run: read its logs and remove the cause; it starts again by itself at"
+        f" {next_start} ({_lately(ends, now)})"
+    )
+
+
+def ended_lately(name: str, ends: tuple[Ended, ...], now: datetime) -> str:
+    """Of what runs again after an end that nobody asked for; empty when that was long ago."""
+    if not ends or now - times.parse(ends[-1].at) >= RECENT:
+        return ""
+    return (
+        f"{name} {_last(ends)}, and was started again ({_lately(ends, now)}), expected no end that nobody asked for:"
+        " read its logs for the cause; this is said for 15 min"
+    )
 
 
 def note(supervised: Supervised | None) -> str:
@@ -38,11 +47,16 @@ def note(supervised: Supervised | None) -> str:
     if supervised is None or not supervised.ends:
         return ""
     count = len(supervised.ends)
-    return f"; it {_last(supervised)}, and was started again ({_times(count)} since {supervised.ends[0].at})"
+    return f"; it {_last(supervised.ends)}, and was started again ({_times(count)} since {supervised.ends[0].at})"
 
 
-def _last(supervised: Supervised) -> str:
-    last = supervised.ends[-1]
+def _lately(ends: tuple[Ended, ...], now: datetime) -> str:
+    count = sum(now - times.parse(end.at) < RECENT for end in ends)
+    return f"{_times(count)} in the last 15 min"
+
+
+def _last(ends: tuple[Ended, ...]) -> str:
+    last = ends[-1]
     return f"{last.how} at {last.at}, which nobody had asked for, after {last.ran:g} s"
 
 

@@ -21,6 +21,8 @@ from slapos.recipe.erp5.promise import (
     mariadb_server,
     neo_cluster,
     neo_node,
+    zope_listening,
+    zope_standby,
 )
 from slapos.recipe.erp5.tls import files
 from slapos.recipe.erp5.verdict import Verdict
@@ -35,6 +37,8 @@ ALL = [
     mariadb_server,
     neo_cluster,
     neo_node,
+    zope_listening,
+    zope_standby,
 ]
 
 

@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.zope import config as configuration
 from slapos.recipe.erp5.zope import instance, start, zeo
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
 
 NEO = Neo("main", ("10.0.0.1:26000", "[2001:db8::1]:26000"), ("10.0.0.1:26100",))
+SOFTWARE = Software(
+    "/zope/bin/python", "/scripts/zope_serve.py", "/neo/bin/python", "/scripts/neo_ask.py", "/logrotate", "/zstd"
+)
 CONFIG = Config(
+    instance="Zopes",
     partition="/p",
-    software=Software("/zope/bin/python", "/scripts/zope_serve.py", "/neo/bin/python", "/scripts/neo_ask.py"),
+    software=SOFTWARE,
     neo=NEO,
     zeo=None,
     zopes=(Instance("web-0", "web", "10.0.0.2", 22000, 4), Instance("web-1", "web", "2001:db8::2", 22001, 1)),
@@ -24,6 +29,7 @@ CONFIG = Config(
     zodb_cache_size=50000,
     products=("/erp5/product",),
     hold=(),
+    control=Control("10.0.0.2", 28000),
 )
 WEB = CONFIG.zopes[0]
 NEO_CONF = """\
@@ -127,7 +133,7 @@ def test_exactly_one_database(tmp_path: Path, changes: dict):
 
 def test_a_zope_that_is_not_there():
     with pytest.raises(ConfigurationError, match="there is no Zope x in this partition, expected one of web-0, web-1"):
-        CONFIG.instance("x")
+        CONFIG.zope("x")
 
 
 # ZEO

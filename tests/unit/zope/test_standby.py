@@ -166,10 +166,26 @@ def test_what_is_held_from_the_beginning_is_kept(tmp_path: Path):
     assert standby.Standby("etc/zope.json", {**given, "hold": []}, ["/start"]).held == {"web"}
 
 
+def test_a_family_that_comes_later_may_be_held_from_its_beginning(tmp_path: Path):
+    given = config(tmp_path)
+    web = given["zopes"][0]
+    standby.Standby("etc/zope.json", given, ["/start"])._save()
+    both = {**given, "zopes": [web, {**web, "name": "jobs-0", "family": "jobs"}], "hold": ["jobs", "web"]}
+    found = standby.Standby("etc/zope.json", both, ["/start"])
+    assert found.held == {"jobs"}
+    found._save()
+    # Once somebody has released it, it stays so; and one that is gone is forgotten.
+    (tmp_path / "srv/zope-held.json").write_text("[]")
+    assert standby.Standby("etc/zope.json", both, ["/start"]).held == set()
+    (tmp_path / "srv/zope-held.json").write_text('["jobs"]')
+    assert standby.Standby("etc/zope.json", given, ["/start"]).held == set()
+    assert json.loads((tmp_path / "srv/zope-held.json").read_text()) == []
+
+
 def test_ends_are_remembered_and_zopes_of_before_are_known(tmp_path: Path):
     given = config(tmp_path)
     end = {"at": "2026-01-01T00:00:00Z", "how": "was killed by SIGKILL", "ran": 1.0}
-    noted = {"name": "zope-0", "child-pid": 7, "child-began": "123", "ends": [end]}
+    noted = {"name": "zope-0", "family": "web", "child-pid": 7, "child-began": "123", "ends": [end]}
     (tmp_path / "var/run/zope.standby.json").write_text(json.dumps({"served": True, "zopes": [noted]}))
     found = standby.Standby("etc/zope.json", given, ["/start"])
     assert (found.served, found.orphans, found.zopes[0].ends) == (True, [(7, b"123")], [end])

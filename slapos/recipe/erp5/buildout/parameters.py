@@ -29,6 +29,7 @@ TYPES = {
 LIMITS = {
     "maximum": "at most {}",
     "maxLength": "at most {} characters",
+    "minProperties": "at least {} in it",
     "minimum": "at least {}",
     "minLength": "at least {} character(s)",
     "pattern": "a string that matches {}",

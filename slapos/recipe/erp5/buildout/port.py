@@ -49,9 +49,7 @@ class Recipe:
         options["port"] = str(self.port)
 
     def install(self) -> tuple[str, ...]:
-        if load(self.storage) != self.port:
-            self.storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            process.write_atomically(self.storage, f"{self.port}\n")
+        keep(self.storage, self.port)
         return ()
 
     update = install
@@ -81,6 +79,13 @@ def choose(
         _check_free(port, parameter, addresses, storage)
     _given[port] = storage
     return port
+
+
+def keep(storage: Path, port: int) -> None:
+    """Write the choice down. Raises UserError."""
+    if load(storage) != port:
+        storage.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        process.write_atomically(storage, f"{port}\n")
 
 
 def load(storage: Path) -> int | None:

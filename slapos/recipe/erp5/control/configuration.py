@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What everything here has to know of a partition: a service's own configuration has this, and more."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,28 @@ class Places:
     def scheduler_state(self) -> Path:
         """What the scheduler last did (state.py)."""
         return self.path("var", "run", "scheduler.json")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Where nginx answers for the control process."""
+
+    host: str
+    port: int
+
+
+class Partition(Places):
+    """What control/ knows of a partition whose nginx has the control process alone, but for its names."""
+
+    control: Control
+
+    @property
+    def control_host(self) -> str:
+        return self.control.host
+
+    @property
+    def control_port(self) -> int:
+        return self.control.port
 
 
 class Configuration(Protocol):

@@ -14,8 +14,6 @@ from slapos.recipe.erp5.errors import CommandError
 from slapos.recipe.erp5.mariadb import config as configuration
 from slapos.recipe.erp5.mariadb.config import Config
 
-STAMP_FORMAT = "%Y%m%d-%H%M%S"
-"""What logrotate appends to a rotated log's name, after a dash (local time)."""
 KEPT = 90
 """Reports that are kept: with one a day, three months."""
 _ROTATED = re.compile(r"-([0-9]{8}-[0-9]{6})(\.zst)?")

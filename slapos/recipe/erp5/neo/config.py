@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config
-from slapos.recipe.erp5.control.configuration import Places
+from slapos.recipe.erp5.control.configuration import Control, Partition
 from slapos.recipe.erp5.supervisor import Service
 from slapos.recipe.erp5.tls.partition import Caucased
 
@@ -58,28 +58,6 @@ class Followed:
     """What a node's master follows (`srv/neo/upstream.json`), None for nothing."""
 
     upstream: Upstream | None
-
-
-@dataclass(frozen=True)
-class Control:
-    """Where nginx answers for the control process."""
-
-    host: str
-    port: int
-
-
-class Partition(Places):
-    """What control/ knows of either partition: control/configuration.py, but for what is here abstract."""
-
-    control: Control
-
-    @property
-    def control_host(self) -> str:
-        return self.control.host
-
-    @property
-    def control_port(self) -> int:
-        return self.control.port
 
 
 def _tls_files(config: Partition) -> tuple[Path, ...]:

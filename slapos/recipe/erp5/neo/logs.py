@@ -69,6 +69,15 @@ def is_broken(log: Path) -> bool:
 # ---- act
 
 
+def make_ready(log: Path, large: int = LARGE) -> None:
+    """Put a broken or large log aside, before the start of a process that does not open it again. Raises OSError."""
+    mend(log)
+    if size(log) >= large:
+        log.rename(_aside(log))
+    for path in put_aside(log)[:-KEPT]:
+        path.unlink()
+
+
 def mend(log: Path) -> None:
     """Put a broken log aside, before its process starts. Raises OSError."""
     if is_broken(log):

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON file of a partition that runs Zope, as frozen dataclasses, and where the partition's files are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5.control.configuration import Control, Partition
 from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.words import bracketed
+from slapos.recipe.erp5.zope.standby_decide import ALL
 
-STANDBY = "zope"
-"""The name of the supervisor of all Zopes of a partition, in its FIFO, its state file and its log."""
+PROGRAMS = "zope"
+"""What the names of the partition's programs begin with."""
 
 
 @dataclass(frozen=True)
 class Software:
     """What the release built: `zope` and `neo` are the interpreters of those environments (Python 2.7); the scripts are
-    our own, py2/zope_serve.py and py2/neo_ask.py."""
+    our own, py2/zope_serve.py and py2/neo_ask.py; `logrotate` and `zstd` are locations of parts."""
 
     zope: str
     zope_serve: str
     neo: str
     neo_ask: str
+    logrotate: str
+    zstd: str
 
 
 @dataclass(frozen=True)
@@ -55,24 +60,31 @@ class Instance:
     port: int
     threads: int
 
+    @property
+    def address(self) -> str:
+        """Where it answers, as URLs have it."""
+        return f"{bracketed(self.host)}:{self.port}"
+
 
 @dataclass(frozen=True)
 class User:
     """The user that a database without any user gets."""
 
     name: str
-    password: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Partition):
     """Everything that the programs of one Zope partition are told; exactly one of `neo` and `zeo` is not None.
 
     `zodb_cache_size` counts objects for each connection; `products` are folders of packages Products.*; `hold` names
-    the families that are held back from the beginning, "*" being all: it counts at creation only.
+    the families that are held back from their beginning, "*" being all: it counts at their creation only. `mysql_urls`
+    are the databases that Zope has a connection to, mysql://user:password@host:port/database.
     """
 
-    partition: str
+    instance: str  # the instance's title, for messages
+    partition: str  # the partition's directory
     software: Software
     neo: Neo | None
     zeo: Zeo | None
@@ -81,20 +93,46 @@ class Config:
     zodb_cache_size: int
     products: tuple[str, ...]
     hold: tuple[str, ...]
+    control: Control
+    mysql_urls: tuple[str, ...] = field(default=(), repr=False)
 
-    def path(self, *parts: str) -> Path:
-        return Path(self.partition, *parts)
+    @property
+    def prefix(self) -> str:
+        """What the names of its programs begin with."""
+        return PROGRAMS
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(sorted({zope.family for zope in self.zopes}))
+
+    def of(self, family: str) -> tuple[Instance, ...]:
+        """The Zopes of a family, "*" being all."""
+        return tuple(zope for zope in self.zopes if family in (ALL, zope.family))
 
     @property
     def run(self) -> Path:
         """The folder of the supervisor's FIFO and state."""
         return self.path("var", "run")
 
+    @property
+    def homes(self) -> Path:
+        """The folder of all Zopes' homes."""
+        return self.path("var", "zope")
+
     def home(self, name: str) -> Path:
         """The folder that Zope calls its instance home; all in it is made anew at each start."""
-        return self.path("var", "zope", name)
+        return self.homes / name
 
-    def instance(self, name: str) -> Instance:
+    def logs(self, name: str) -> tuple[Path, Path]:
+        """A Zope's log of events, and that of requests."""
+        return self.path("var", "log", f"{name}-event.log"), self.path("var", "log", f"{name}-access.log")
+
+    def neo_log(self, name: str) -> Path:
+        """The log of its NEO client, for neolog."""
+        return self.path("var", "log", f"{name}-neo.log")
+
+    def zope(self, name: str) -> Instance:
         for zope in self.zopes:
             if zope.name == name:
                 return zope

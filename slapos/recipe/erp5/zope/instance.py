@@ -5,6 +5,7 @@ from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.neo import logs
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Zeo
 
 ZCML = """\
@@ -24,6 +25,7 @@ def make(config: Config, zope: Instance) -> Path:
     creates that user only in a database that has none (py2/zope_serve.py).
     """
     home = config.home(zope.name)
+    logs.make_ready(config.neo_log(zope.name))
     for folder in ("etc", "var", "Extensions"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     config.path("var", "log").mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def _neo(config: Config, neo: Neo, zope: Instance) -> tuple[str, str]:
     keys = {
         "master_nodes": " ".join(neo.masters),
         "name": neo.cluster,
-        "logfile": config.path("var", "log", f"{zope.name}-neo.log"),
+        "logfile": config.neo_log(zope.name),
         "cache-size": neo.cache_size,
         **dict(zip(("ca", "cert", "key"), neo.tls, strict=False)),
     }
@@ -96,7 +98,7 @@ def quoted(value: object) -> str:
 def zope_ini(config: Config, zope: Instance) -> str:
     """`listen` is for whoever runs this by hand: the standby supervisor has the socket, and gives it to Zope."""
     host = f"[{zope.host}]" if ":" in zope.host else zope.host
-    log = config.path("var", "log")
+    event, access = config.logs(zope.name)
     return f"""\
 [app:zope]
 use = egg:Zope#main
@@ -136,12 +138,12 @@ propagate = 0
 # Files that logrotate has renamed are left for new ones.
 [handler_event]
 class = logging.handlers.WatchedFileHandler
-args = ({str(log / f"{zope.name}-event.log")!r}, "a")
+args = ({str(event)!r}, "a")
 formatter = event
 
 [handler_access]
 class = logging.handlers.WatchedFileHandler
-args = ({str(log / f"{zope.name}-access.log")!r}, "a")
+args = ({str(access)!r}, "a")
 formatter = access
 
 [formatter_event]

@@ -56,7 +56,9 @@ class Standby:
         ]
         self.families = frozenset(zope.family for zope in self.zopes)
         self.follower = _follower(config)
+        self.seen, self.seen_since = "", supervise.moment()
         self.down_since, self.served, self.ending = time.monotonic(), False, False
+        self.earlier_families: frozenset[str] = frozenset()
         self.orphans, self.orphans_until = self._earlier(), time.monotonic() + ORPHANS_FOR
         self.held = self._load_held(config["hold"])
         self.pending: list[tuple[str, str, str]] = []
@@ -73,6 +75,7 @@ class Standby:
             with open(self.state_path, encoding="utf-8") as file:
                 state = json.load(file)
             self.served = bool(state["served"])
+            self.earlier_families = frozenset(noted["family"] for noted in state["zopes"])
             for noted in state["zopes"]:
                 if noted["child-pid"]:
                     orphans.append((noted["child-pid"], noted["child-began"].encode()))
@@ -82,21 +85,28 @@ class Standby:
         return orphans
 
     def _load_held(self, at_creation: list[str]) -> frozenset[str]:
-        """The families that are held back: as somebody asked last, or as the partition was created."""
+        """The families that are held back: as somebody asked last, or as each was created."""
         try:
             with open(self.held_path, encoding="utf-8") as file:
-                return frozenset(json.load(file))
+                before = frozenset(json.load(file))
         except (OSError, ValueError):
-            self.held = frozenset(at_creation)
+            before, self.held = frozenset(), frozenset(at_creation)
+        else:
+            new = self.families - self.earlier_families if self.earlier_families else frozenset()
+            self.held = before & (self.families | {ALL}) | new & frozenset(at_creation)
+        if self.held != before or not self.held:
             self._save_held()
-            return self.held
+        return self.held
 
     def _save_held(self) -> None:
         _write(self.held_path, sorted(self.held), durable=True)
 
     def _save(self) -> None:
         follower = self.follower
-        database = {"name": follower.name, "state": follower.state, "detail": follower.detail}
+        if self.seen != follower.state:
+            self.seen, self.seen_since = follower.state, supervise.moment()
+        known = {"name": follower.name, "state": follower.state, "detail": follower.detail}
+        database = {**known, "since": self.seen_since}
         state = {
             "pid": os.getpid(),
             "database": database,

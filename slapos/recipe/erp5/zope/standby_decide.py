@@ -104,9 +104,13 @@ def explain(database: Database) -> str:
         return f"{database.name} is {database.state}, a replica that serves nobody until it is taken over"
     if not database.state and database.reachable:
         return f"{database.name} does not tell its state"
-    if not database.state:
-        return f"{database.name} does not answer"
-    return f"{database.name} is {database.state}, expected {RUNNING}"
+    known = explain_state(database.name, database.state)
+    return f"{known}, expected {RUNNING}" if database.state else known
+
+
+def explain_state(name: str, state: str) -> str:
+    """A state that is the database's own, or not known, in words."""
+    return f"{name} is {state}" if state else f"{name} does not answer"
 
 
 def hold_after(held: frozenset[str], families: frozenset[str], command: str, family: str) -> frozenset[str]:

@@ -37,11 +37,12 @@ class Zope:
 
 @dataclass(frozen=True)
 class Database:
-    """What is followed: its name in words, its state ("" when not known), and why that is not known."""
+    """What is followed: its name in words, its state ("" when not known) since that moment, and why it is not known."""
 
     name: str
     state: str
     detail: str
+    since: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ class Standing:
 
 def fifo(run: Path) -> Path:
     return run / "zope.standby"
+
+
+def nobody(run: Path) -> str:
+    """The sentence for when there is no supervisor."""
+    return (
+        f"no standby supervisor listens on {fifo(run)}, expected it to run: process the instance (slapos node"
+        " instance) to start it"
+    )
 
 
 def status(run: Path) -> Standing | None:
@@ -94,10 +103,7 @@ def _open(run: Path) -> int:
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENOENT):
             raise
-        raise ServerError(
-            f"no standby supervisor listens on {fifo(run)}, expected it to run:"
-            " process the instance (slapos node instance) to start it"
-        ) from error
+        raise ServerError(nobody(run)) from error
 
 
 def _settle(run: Path, command: str, family: str, timeout: float) -> None:

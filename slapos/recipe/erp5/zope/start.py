@@ -29,7 +29,7 @@ def main() -> int:
 
     def become() -> None:
         config = configuration.load(options.config)
-        zope = config.instance(options.name)
+        zope = config.zope(options.name)
         ini = instance.make(config, zope)
         words = command(config, zope, str(ini), options.socket, options.ready)
         home = str(config.home(zope.name))
