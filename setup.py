@@ -7,8 +7,11 @@ RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
     for name in (
         "balancer-families",
+        "complete",
         "control-urls",
         "debian",
+        "erp5-children",
+        "erp5-published",
         "files",
         "keep",
         "mariadb-accounts",
@@ -18,7 +21,6 @@ RECIPES = [
         "mariadb-urls",
         "neo-addresses",
         "neo-cluster",
-        "neo-complete",
         "neo-nodes",
         "neo-tls",
         "parameters",

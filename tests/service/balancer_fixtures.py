@@ -3,7 +3,6 @@
 supervisors do."""
 
 import contextlib
-import http.client
 import http.server
 import subprocess
 import sys
@@ -18,8 +17,9 @@ from slapos.recipe.erp5.balancer.config import Config, Family
 from slapos.recipe.erp5.supervisor import Supervised
 from slapos.recipe.erp5.supervisor import status as supervised
 from slapos.recipe.erp5.zope import door
+from tests import zope_pages
 from tests.service.servers import PATIENCE, ROOT, free_port, part, render, wait_for, write_program
-from tests.service.zope_fixtures import Page
+from tests.zope_pages import Page
 
 REASON = "the NEO cluster copy is BACKINGUP"
 
@@ -167,12 +167,8 @@ class Balancer:
 
     def get(self, path: str = "/page", family: str = "default", method: str = "GET", **headers: str) -> Page:
         """An answer of a family. Raises OSError and HTTPException."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[family], timeout=PATIENCE)
-        with contextlib.closing(connection):
-            connection.request(method, path, b"a body" if method == "POST" else None, headers)
-            response = connection.getresponse()
-            headers = {name.title(): value for name, value in response.getheaders()}  # haproxy makes them small
-            return Page(response.status, response.read().decode(), headers)
+        body = "a body" if method == "POST" else None
+        return zope_pages.ask("127.0.0.1", self.ports[family], path, body, headers, PATIENCE, method)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from tests.service.balancer_fixtures import REASON, Balancer, FakeZope, balancing
 from tests.service.servers import wait_for
-from tests.service.zope_fixtures import watching
+from tests.zope_pages import watching
 
 MEMORY = 20 << 10
 """KiB of resident memory that each of haproxy's processes, and what follows its configuration, must not exceed."""
@@ -59,7 +59,7 @@ def test_once_one_zope_serves_it_is_503_no_more(partition: Path, count: int):
     zopes = [FakeZope().start() for _ in range(count)]
     with balancing(partition, default=zopes) as balancer:
         balancer.wait_for(f"family default: 0 of {count} Zopes serve, {count} stand by")
-        with watching(balancer) as watcher:
+        with watching(balancer.get) as watcher:
             wait_for(lambda: len(watcher.seen) > 5, "answers before")
             zopes[-1].serves = True
             balancer.wait_for(f"family default: 1 of {count} Zopes serve, {count - 1} stand{'s' * (count == 2)} by")

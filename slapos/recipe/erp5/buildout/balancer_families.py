@@ -8,7 +8,7 @@ from typing import Any
 from slapos.recipe.erp5.buildout import port as ports
 from slapos.recipe.erp5.words import bracketed
 
-RANGE = "16000-17999"
+RANGE = "18000-19999"
 CLASSES = 100
 """Each partition has so many fewer to choose from: 20 ports, of which a family takes one."""
 
