@@ -46,6 +46,7 @@ KEPT = {
     "backup-port": "22000",
     "caucased-port": "24000",
     "control-port": "28000",
+    "zeo-port": "18000",
     "master-port": "30000",
     "admin-port": "31000",
     "storage-port": "10000",

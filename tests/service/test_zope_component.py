@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Zope as the release has it: its programs and modules, its libraries, ZMySQLDA on MariaDB, ZEO, and repozo.
+"""Zope as the release has it: its programs and modules, its libraries, and ZMySQLDA on MariaDB.
 
 Everything runs with an empty environment. The release is named by the variable ERP5_RELEASE.
 """
@@ -7,30 +7,14 @@ Everything runs with an empty environment. The release is named by the variable 
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.buildout import debian_tree
 from slapos.recipe.erp5.mariadb.config import Config
-from slapos.recipe.erp5.zope import zeo
-from tests.service.servers import PATIENCE, free_port, part, release, wait_for, write_program
+from tests.service.servers import PATIENCE, part, release
 
-# Of the modules neoppod, the environment of Zope has the client alone.
-CLIENT = """
-import sys, transaction
-from ZEO.ClientStorage import ClientStorage
-from ZODB.DB import DB
-db = DB(ClientStorage((sys.argv[1], int(sys.argv[2])), storage='root', wait_timeout=30))
-connection = db.open()
-if sys.argv[3:]:
-    connection.root()['text'] = sys.argv[3]
-    transaction.commit()
-print(connection.root()['text'])
-db.close()
-"""
 QUERY = """
 import sys
 from Products.ZMySQLDA.db import DB, DBPool
@@ -93,40 +77,3 @@ def test_zmysqlda_asks_our_mariadb(primary: Config):
     (database,) = primary.test_databases
     where = f"{database.name}@{primary.network.ipv4}:{primary.network.port}"
     assert "MariaDB" in run(zope("bin/python"), "-c", QUERY, where)
-
-
-# ZEO, and repozo
-
-
-@pytest.fixture
-def server(partition: Path) -> Iterator[zeo.Config]:
-    """A ZEO server that runs, or is about to."""
-    (partition / "etc").mkdir()
-    (partition / "bin").mkdir()
-    config = zeo.Config(str(partition), str(zope("bin/runzeo")), "127.0.0.1", free_port(), ("root", "other"), 100)
-    shapes.save(partition / "etc/zeo.json", config)
-    write_program(partition / "bin/zeo-start", "slapos.recipe.erp5.zope.zeo")
-    with subprocess.Popen([partition / "bin/zeo-start", "--config", partition / "etc/zeo.json"]) as process:
-        yield config
-        process.terminate()
-        assert process.wait(PATIENCE) in (0, -15)
-
-
-def test_a_zeo_server_keeps_an_object_and_repozo_backs_it_up(server: zeo.Config, partition: Path):
-    client = (zope("bin/python"), "-c", CLIENT, server.host, server.port)
-    assert run(*client, "kept") == "kept\n"
-    assert run(*client) == "kept\n"
-    database, copies, again = server.storage("root"), partition / "copies", partition / "again.fs"
-    copies.mkdir()
-    run(zope("bin/repozo"), "-B", "-z", "-r", copies, "-f", database)
-    assert run(*client, "later") == "later\n"
-    run(zope("bin/repozo"), "-B", "-z", "-r", copies, "-f", database)
-    run(zope("bin/repozo"), "-R", "-r", copies, "-o", again)
-    assert again.read_bytes() == database.read_bytes()
-    assert len(list(copies.glob("*.fsz"))) == 1 and len(list(copies.glob("*.deltafsz"))) == 1
-
-
-def test_the_log_of_a_zeo_server_is_in_the_partition(server: zeo.Config, partition: Path):
-    log = partition / "var/log/zeo.log"
-    wait_for(lambda: log.exists() and "listening on" in log.read_text(), "the server's log")
-    assert server.storage("other").exists()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5.zope import standby_state, zeo
+from slapos.recipe.erp5.zope import standby_state
 from slapos.recipe.erp5.zope.config import User, Zeo
 from slapos.recipe.erp5.zope.standby_decide import FAILING, HELD, SERVING, WAITING
+from tests.service import zeo_fixtures
 from tests.service.neo_fixtures import Cluster, Clusters, follow
-from tests.service.servers import PATIENCE, free_port, part, wait_for, write_program
+from tests.service.servers import PATIENCE, wait_for
 from tests.service.zope_fixtures import Seen, Zopes, make_config, neo_of, read_json, software, watching
 
 MEMORY = 20 << 10
@@ -386,36 +386,22 @@ def test_held_from_the_beginning_until_released_and_not_again(running: Cluster, 
 
 
 @pytest.fixture
-def server(partition: Path) -> Iterator[zeo.Config]:
-    """The configuration of a ZEO server that does not run."""
-    folder = partition / "zeo"
-    for name in ("bin", "etc"):
-        (folder / name).mkdir(parents=True)
-    config = zeo.Config(str(folder), part("zope") + "/bin/runzeo", "127.0.0.1", free_port(), ("root",), 100)
-    shapes.save(folder / "etc/zeo.json", config)
-    write_program(folder / "bin/zeo-start", "slapos.recipe.erp5.zope.zeo")
-    return config
+def server(partition: Path) -> Iterator[zeo_fixtures.Server]:
+    """A ZEO server that does not run."""
+    server = zeo_fixtures.Server(zeo_fixtures.make_config(partition / "zeo"))
+    yield server
+    server.end()
 
 
-def run_zeo(config: zeo.Config) -> subprocess.Popen:
-    return subprocess.Popen([config.path("bin/zeo-start"), "--config", config.path("etc/zeo.json")])
-
-
-def test_zopes_on_a_zeo_server(server: zeo.Config, zopes: Callable[..., Zopes]):
-    made = zopes(Zeo(f"{server.host}:{server.port}", "root"), "web", "web")
+def test_zopes_on_a_zeo_server(server: zeo_fixtures.Server, zopes: Callable[..., Zopes]):
+    made = zopes(Zeo(server.config.address, "root"), "web", "web")
     wait_for(lambda: made.zope().reason == "the ZEO server does not answer", "the reason")
     assert made.get("/").state == WAITING
-    process = run_zeo(server)
-    try:
-        for name in ("zope-0", "zope-1"):
-            made.wait(SERVING, name)
-        made.write("kept")
-        assert made.read("zope-1") == "kept"
-        process.kill()
-        process.wait()
-        process = run_zeo(server)
-        wait_for(lambda: made.get("/page", "zope-1").body == "kept", "the page of a server that was restarted")
-        assert [zope.ends for zope in (made.zope(), made.zope("zope-1"))] == [(), ()]
-    finally:
-        process.kill()
-        process.wait()
+    server.start()
+    for name in ("zope-0", "zope-1"):
+        made.wait(SERVING, name)
+    made.write("kept")
+    assert made.read("zope-1") == "kept"
+    server.kill()
+    wait_for(lambda: made.get("/page", "zope-1").body == "kept", "the page of a server that was restarted")
+    assert [zope.ends for zope in (made.zope(), made.zope("zope-1"))] == [(), ()]

@@ -21,6 +21,8 @@ from slapos.recipe.erp5.promise import (
     mariadb_server,
     neo_cluster,
     neo_node,
+    zeo,
+    zeo_backup,
     zope_listening,
     zope_standby,
 )
@@ -37,6 +39,8 @@ ALL = [
     mariadb_server,
     neo_cluster,
     neo_node,
+    zeo,
+    zeo_backup,
     zope_listening,
     zope_standby,
 ]

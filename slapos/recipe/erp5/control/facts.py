@@ -13,6 +13,7 @@ from slapos.recipe.erp5.control.action import Running
 from slapos.recipe.erp5.control.configuration import Configuration
 from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.control.sampler import Look
+from slapos.recipe.erp5.verdict import Verdict
 
 OLD = 60
 """Seconds after which what was seen last is no news any more."""
@@ -73,6 +74,16 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 # ---- decide
+
+
+def problems(
+    look: Look | None, judged: Verdict | None, promises: Iterable[Promise], now: datetime, prefix: str, own: str
+) -> Iterator[str]:
+    """All problems: what was `judged` of the last look takes the place of what the promise `own` said last."""
+    yield from old(look, now, prefix)
+    if judged and not judged.good:
+        yield from judged.sentences
+    yield from failing(promises, (own,))
 
 
 def old(look: Look | None, now: datetime, prefix: str) -> Iterator[str]:

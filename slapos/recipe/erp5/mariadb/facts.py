@@ -4,7 +4,6 @@
 No server is asked how it replicates: the sampler has looked a moment ago, and promises have written what they found.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +17,6 @@ from slapos.recipe.erp5.mariadb.config import PROGRAMS, Config
 from slapos.recipe.erp5.mariadb.replication_status import ReplicationStatus, known_lag
 from slapos.recipe.erp5.mariadb.tls import Certificates
 from slapos.recipe.erp5.tls import status as tls_status
-from slapos.recipe.erp5.verdict import Verdict
 
 REPLICATION = "mariadb-replication"
 """The promise whose judgement is made here anew, of the last look."""
@@ -113,7 +111,7 @@ def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
         requested=_requested(config),
         server=_server(look),
         source=_source(look.status) if look else None,
-        problems=(*_problems(look, verdict, promises, now), *troubles),
+        problems=(*facts.problems(look, verdict, promises, now, PROGRAMS, REPLICATION), *troubles),
         summary=" ".join(verdict.sentences) if verdict and verdict.good else "",
         notes=notes,
         running=action.current(config),
@@ -134,15 +132,6 @@ def _requested(config: Config) -> str:
 
 
 # ---- decide
-
-
-def _problems(
-    look: Look | None, verdict: Verdict | None, promises: tuple[facts.Promise, ...], now: datetime
-) -> Iterator[str]:
-    yield from facts.old(look, now, PROGRAMS)
-    if verdict and not verdict.good:
-        yield from verdict.sentences
-    yield from facts.failing(promises, (REPLICATION,))
 
 
 def _server(look: Look | None) -> Server:

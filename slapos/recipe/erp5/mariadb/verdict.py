@@ -5,20 +5,16 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from slapos.recipe.erp5 import supervisor_verdict, times
-from slapos.recipe.erp5.control import schedule, state
+from slapos.recipe.erp5.control import overdue, state
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import progress
-from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR
+from slapos.recipe.erp5.mariadb.config import ADMINISTRATOR, PROGRAMS
 from slapos.recipe.erp5.mariadb.sql_identity import Identity
 from slapos.recipe.erp5.mariadb.status import Answer, BackupStatus, BinaryLogs, DiskStatus, NextBackup, ServerStatus
 from slapos.recipe.erp5.supervisor import RUNNING, Supervised
 from slapos.recipe.erp5.verdict import Verdict, judge
 from slapos.recipe.erp5.words import duration, size_text
 
-HEARTBEAT = timedelta(minutes=5)
-"""The scheduler writes its heartbeat every 30 s (control/state.py); a loaded machine may be late."""
-MARGIN = timedelta(hours=1)
-"""How long a backup may take after the moment at which it was due."""
 BINARY_LOG_FLOOR = 1 << 30
 """Free bytes wanted for binary logs at least: one file at its largest, MariaDB's default max_binlog_size."""
 SHORTEST = timedelta(days=1)
@@ -244,22 +240,7 @@ def backup(status: BackupStatus, now: datetime) -> Verdict:
 
 
 def _scheduler_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
-    scheduler = status.scheduler
-    remedy = f"read the log of the service mariadb-control, and {PROCESS} to start it"
-    if not scheduler.heartbeat:
-        yield f"the scheduler never ran, expected a sign of life every 30 s: {remedy}"
-    elif times.parse(scheduler.heartbeat) - now > HEARTBEAT:
-        yield (
-            f"the scheduler's last sign of life is of {scheduler.heartbeat}, which is yet to come, expected one every "
-            f"30 s: check the machine's clock, {remedy}"
-        )
-    elif now - times.parse(scheduler.heartbeat) > HEARTBEAT:
-        yield (
-            f"the scheduler's last sign of life is {duration(now - times.parse(scheduler.heartbeat))} old "
-            f"({scheduler.heartbeat}), expected one every 30 s: {remedy}"
-        )
-    if scheduler.problem:
-        yield scheduler.problem
+    return overdue.scheduler_problems(status.scheduler, PROGRAMS, now)
 
 
 def _freshness_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
@@ -284,26 +265,14 @@ def _freshness_problems(status: BackupStatus, now: datetime) -> Iterator[str]:
 
 
 def _oldest_start(status: BackupStatus, now: datetime) -> datetime | None:
-    """The moment before which the newest backup must not have been begun; None: a new database still has time.
-
-    It is the last regular moment but one: one missed run is forgiven, for instance one that takes long.
-    Raises ConfigurationError when the periodicity means no moment.
-    """
+    """As overdue.oldest_start has it. Raises ConfigurationError."""
     assert status.created
-    schedule.check(status.periodicity, status.parameter)
-    of_this_database = status.newest and not status.missing and times.parse(status.newest.start) >= status.created
-    if not of_this_database and now <= schedule.following(status.periodicity, status.created) + MARGIN:
-        return None
-    last = schedule.previous(status.periodicity, now - MARGIN)
-    return schedule.previous(status.periodicity, last)
+    newest = times.parse(status.newest.start) if status.newest and not status.missing else None
+    return overdue.oldest_start(status.periodicity, status.parameter, status.created, newest, now)
 
 
 def _last_run(status: BackupStatus) -> str:
-    job = status.scheduler.job(status.job)
-    if not job.outcome:
-        return ""
-    said = f": {job.message}" if job.message else ""
-    return f"; the last scheduled run, of {job.last_start}, is {job.outcome}{said}"
+    return overdue.last_run(status.scheduler.job(status.job))
 
 
 def _newest(status: BackupStatus) -> str:

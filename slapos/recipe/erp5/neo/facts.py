@@ -10,7 +10,7 @@ from datetime import datetime
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import action, facts, journal
-from slapos.recipe.erp5.control.sampler import Look, Sample, Sampler
+from slapos.recipe.erp5.control.sampler import Sample, Sampler
 from slapos.recipe.erp5.errors import Error
 from slapos.recipe.erp5.neo import look as looks
 from slapos.recipe.erp5.neo import role_state, verdict
@@ -19,7 +19,6 @@ from slapos.recipe.erp5.neo.ask import Node, Status
 from slapos.recipe.erp5.neo.config import PROGRAMS, ClusterConfig, Upstream
 from slapos.recipe.erp5.neo.role_state import RoleState
 from slapos.recipe.erp5.neo.status import Snapshot
-from slapos.recipe.erp5.verdict import Verdict
 
 CLUSTER = "neo-cluster"
 """The promise whose judgement is made here anew, of the last look."""
@@ -64,7 +63,7 @@ def gather(config: ClusterConfig, sampler: Sampler, now: datetime) -> Facts:
     return Facts(
         instance=config.instance,
         at=times.text(look.at) if look else "",
-        problems=(*_problems(look, judged, promises, now), *trouble),
+        problems=(*facts.problems(look, judged, promises, now, PROGRAMS, CLUSTER), *trouble),
         notes=tuple(notes(state)),
         running=action.current(config),
         actions=journal.last(config, 10),
@@ -133,12 +132,3 @@ def notes(state: RoleState) -> Iterator[str]:
         yield f"The old primary {name} {what} since {since}; this is tried again every few seconds"
     if state.last and not state.last.primary_now:
         yield f"The last change of role was the {state.last.action} of {state.last.at}, cut at {state.last.tid}"
-
-
-def _problems(
-    look: Look | None, judged: Verdict | None, promises: tuple[facts.Promise, ...], now: datetime
-) -> Iterator[str]:
-    yield from facts.old(look, now, PROGRAMS)
-    if judged and not judged.good:
-        yield from judged.sentences
-    yield from facts.failing(promises, (CLUSTER,))

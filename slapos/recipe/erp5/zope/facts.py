@@ -7,9 +7,8 @@ from datetime import datetime
 
 from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control import action, facts, journal
-from slapos.recipe.erp5.control.sampler import Look, Sampler
+from slapos.recipe.erp5.control.sampler import Sampler
 from slapos.recipe.erp5.supervisor import Ended
-from slapos.recipe.erp5.verdict import Verdict
 from slapos.recipe.erp5.zope import verdict
 from slapos.recipe.erp5.zope.config import PROGRAMS, Config
 from slapos.recipe.erp5.zope.standby_state import Database, Standing
@@ -52,7 +51,7 @@ def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
     return Facts(
         instance=config.instance,
         at=times.text(look.at) if look else "",
-        problems=tuple(_problems(look, judged, promises, now)),
+        problems=tuple(facts.problems(look, judged, promises, now, PROGRAMS, STANDBY)),
         notes=(),
         running=action.current(config),
         actions=journal.last(config, 10),
@@ -78,12 +77,3 @@ def _zopes(config: Config, standing: Standing | None) -> Iterator[Zope]:
             yield Zope(*who, found.state, found.reason, found.since, found.next_start, found.ends)
         else:
             yield Zope(*who, state="", reason="", since="", next_start="", ends=())
-
-
-def _problems(
-    look: Look | None, judged: Verdict | None, promises: tuple[facts.Promise, ...], now: datetime
-) -> Iterator[str]:
-    yield from facts.old(look, now, PROGRAMS)
-    if judged and not judged.good:
-        yield from judged.sentences
-    yield from facts.failing(promises, (STANDBY,))
