@@ -9,8 +9,9 @@ from typing import Any
 from node import promises
 from slapos.recipe.erp5.root import config as configuration
 from tests import zope_pages
+from tests.cluster import neo
 from tests.cluster.neo import Cluster
-from tests.cluster.node import Instance, Node, eventually, tail
+from tests.cluster.node import Instance, Node, eventually
 from tests.cluster.zope import Zopes
 from tests.zope_pages import Page
 
@@ -45,9 +46,13 @@ class Erp5(Instance):
             found += self.neo().partitions()
         return sorted(set(found))
 
+    def all(self) -> list[str]:
+        """The names of all its partitions."""
+        return [path.name for path in self.partitions()]
+
     def process(self, *options: str) -> str:
         """Process all its partitions once, which has to succeed; the output."""
-        return self.node.process("--only-cp", ",".join(path.name for path in self.partitions()), *options)
+        return self.node.process("--only-cp", ",".join(self.all()), *options)
 
     def mariadb(self) -> Instance:
         return self._as(Instance, "mariadb")
@@ -93,18 +98,8 @@ def deploy(node: Node, name: str, **parameters: Any) -> Erp5:
     """Request an ERP5 instance, and process it until it is complete."""
     made = Erp5(node, name)
     made.request({key.replace("_", "-"): value for key, value in parameters.items()})
-    process_until_complete(made)
+    neo.process_until_complete(made, RUNS)
     return made
-
-
-def process_until_complete(instance: Erp5) -> None:
-    """Run `slapos node instance` as often as it takes, which fails as long as some have not published."""
-    for _ in range(RUNS):
-        names = ",".join(path.name for path in instance.partitions())
-        output = instance.node.slapos("instance", "--only-cp", names).stdout
-        if instance.is_complete():
-            return
-    raise AssertionError(f"{instance.name} is not complete after {RUNS} runs: {output[-6000:]}\n{tail(instance.path)}")
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def test_more_zopes_are_in_the_balancer_and_what_is_not_asked_for_any_more_stays
     first.request({**first.parameters, "zope-partition-dict": {"1": {"families": {"default": {}, "batch": {}}}}})
 
     def offered() -> bool:
-        node.slapos("instance", "--only-cp", ",".join(path.name for path in first.partitions()))
+        node.slapos("instance", "--only-cp", ",".join(first.all()))
         return "family-batch-url" in first.published
 
     eventually(offered, "the family batch is offered")

@@ -8,9 +8,9 @@ from typing import Any
 from slapos.recipe.erp5.buildout import port as ports
 from slapos.recipe.erp5.words import bracketed
 
-RANGE = "18000-19999"
-CLASSES = 100
-"""Each partition has so many fewer to choose from: 20 ports, of which a family takes one."""
+RANGE = "26000-26999"
+CLASSES = 50
+"""So that each partition has 20 ports to choose from, of which a family takes one."""
 
 
 class Recipe:
