@@ -16,6 +16,7 @@ from slapos.recipe.erp5 import supervisor
 from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.zeo import status
 from slapos.recipe.erp5.zeo.config import Backup, Config, Software
+from tests import zeo_client
 from tests.render.partition import complete
 from tests.service.servers import PATIENCE, ROOT, free_port, part, render, wait_for, write_program
 
@@ -26,22 +27,6 @@ PROGRAMS = {
     "zeo-rotate-logs": "logs",
     "zeo-control": "control",
 }
-# Of the modules neoppod, the environment of Zope has the client alone.
-CLIENT = """
-import sys, transaction
-from ZEO.ClientStorage import ClientStorage
-from ZODB.DB import DB
-storage, do = sys.argv[3:5]
-db = DB(ClientStorage((sys.argv[1], int(sys.argv[2])), storage=storage, wait_timeout=30))
-connection = db.open()
-if do == 'write':
-    connection.root()[sys.argv[5]] = sys.argv[6]
-    transaction.commit()
-if do == 'pack':
-    db.pack()
-print(' '.join('%s=%s' % item for item in sorted(connection.root().items())))
-db.close()
-"""
 
 
 def make_config(partition: Path, *storages: str, host: str = "127.0.0.1", **changes: Any) -> Config:
@@ -133,10 +118,7 @@ def running(config: Config) -> Iterator[Server]:
 
 def client(config: Config, do: str, *words: str, storage: str = "root") -> str:
     """Write a name and a value, pack, or read; what is in the root then, as name=value."""
-    command = [part("zope") + "/bin/python", "-c", CLIENT, config.host, str(config.port), storage, do, *words]
-    result = subprocess.run(command, env={}, cwd="/", timeout=PATIENCE, text=True, capture_output=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout.strip()
+    return zeo_client.run(config.software.program("python"), config.host, config.port, storage, do, *words)
 
 
 def program(config: Config, name: str, *words: str, **environment: str) -> subprocess.CompletedProcess:

@@ -17,8 +17,8 @@ from slapos.recipe.erp5.zeo.config import Config
 
 TIMEOUT = 5.0
 """Seconds that the server has to answer."""
-GREETING = 4 + 3
-"""Bytes with which a ZEO server greets at least: a length, and the name of its protocol."""
+GREETING = 4 + 2
+"""Bytes with which a ZEO server greets: a length, and the name of its protocol, such as Z5."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def silence(host: str, port: int, timeout: float = TIMEOUT) -> str:
                 said += more
     except OSError as error:
         return process.reason(error)
-    # Such as Z5: Z for pickles, M for MessagePack.
+    # Z for pickles, M for MessagePack.
     return "" if said[4:5] in (b"Z", b"M") else "who answers is no ZEO server"
 
 
