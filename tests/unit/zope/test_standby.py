@@ -2,7 +2,9 @@
 """The standby supervisor's parts that need no process: requests, answers of NEO, and the answers on a port."""
 
 import json
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,3 +206,22 @@ def test_the_commands(tmp_path: Path):
     assert isinstance(found.follower, follow.NeoFollower)
     words = "/neo /ask --cluster main --admins 127.0.0.1:1 127.0.0.1:2"
     assert found.follower.command == words.split()
+
+
+def test_what_an_earlier_supervisor_wrote_is_not_how_they_stand(tmp_path: Path):
+    made = standby.Standby("etc/zope.json", config(tmp_path), ["/start"])
+    made._save()
+    run, gone = tmp_path / "var/run", subprocess.Popen(["true"])
+    gone.wait()
+    assert standby_state.status(run) is None  # nobody has the FIFO
+    os.mkfifo(made.fifo_path, 0o600)
+    fifo = os.open(made.fifo_path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        found = standby_state.status(run)
+        assert found and found.zope("zope-0").state == "waiting"
+        assert (found.database.name, found.database.state) == ("the NEO cluster main", "")
+        state = json.loads((run / "zope.standby.json").read_text())
+        (run / "zope.standby.json").write_text(json.dumps(state | {"pid": gone.pid}))
+        assert standby_state.status(run) is None
+    finally:
+        os.close(fifo)

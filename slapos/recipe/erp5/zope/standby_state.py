@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5 import supervise
 from slapos.recipe.erp5.errors import ConfigurationError, ServerError
 from slapos.recipe.erp5.supervisor import Ended
 from slapos.recipe.erp5.zope.standby_decide import ALL
@@ -77,9 +78,11 @@ def status(run: Path) -> Standing | None:
     """How the Zopes stand, `run` being the folder of the state; None when no supervisor runs."""
     try:
         os.close(_open(run))
-        return shapes.load(run / "zope.standby.json", Standing)
+        found = shapes.load(run / "zope.standby.json", Standing)
     except (ServerError, ConfigurationError):
         return None
+    # One that has just started has not written yet how they stand now.
+    return found if supervise.began(found.pid) else None
 
 
 def hold(run: Path, family: str = ALL, timeout: float = PATIENCE) -> None:
