@@ -68,8 +68,6 @@ class Node:
             if state != "RUNNING":
                 raise StepFailed(f"this node's Master is {state}; read {self.base}/var/log/slapos-proxy.log")
             self.slap.format(PARTITIONS, IPV4, IPV6)
-            # Process partitions that are up to date too: services that were stopped with the node start again.
-            self.slap._force_slapos_node_instance_all = True
         except StepFailed:
             raise
         except Exception as error:
@@ -97,6 +95,8 @@ class Node:
         self.request(name)
         log = self.base / "var/log/slapos-node-instance.log"
         for left in reversed(range(runs)):
+            # Partitions that are up to date too, once: services that were stopped with the node start again.
+            self.slap._force_slapos_node_instance_all = left == runs - 1
             try:
                 self.slap.waitForInstance(max_retry=1)
             except SlapOSNodeCommandError as error:
