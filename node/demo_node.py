@@ -97,20 +97,27 @@ class Node:
         for left in reversed(range(runs)):
             # Partitions that are up to date too, once: services that were stopped with the node start again.
             self.slap._force_slapos_node_instance_all = left == runs - 1
-            try:
-                self.slap.waitForInstance(max_retry=1)
-            except SlapOSNodeCommandError as error:
-                if left:
-                    continue
+            failure = self._run_once()
+            if failure and not left and not self.published(name):
                 # Another instance of this node may be at fault, which is no fault of ours.
                 partitions = ",".join(path.name for path in self.partitions(name))
                 command = [f"{self.base}/bin/slapos", "node", "instance", "--force", "--only-cp", partitions]
                 if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-                    raise StepFailed(command_failure(error, log)) from error
+                    raise StepFailed(command_failure(failure, log)) from failure
                 print(f"\n(other instances of this node fail: read {log})", end="", flush=True)
             if self.published(name):
                 return
         raise StepFailed(f"nothing was published; read {log}")
+
+    def _run_once(self) -> SlapOSNodeCommandError | None:
+        """`slapos node instance`, and how it failed: as long as an instance waits for its children, or a service is
+        about to start, it does."""
+        assert self.slap
+        try:
+            self.slap.waitForInstance(max_retry=1)
+        except SlapOSNodeCommandError as error:
+            return error
+        return None
 
     def wait_for_promises(self, name: str) -> None:
         """Run the promises until each is green, PROMISE_DEADLINE seconds at most."""
