@@ -62,7 +62,9 @@ def pair(node: Node, clusters: tuple[Cluster, Cluster]) -> Iterator[tuple[Zopes,
     first.wait(SERVING)
     first.write("written on the first")
     families = {"web": {"thread-amount": 2}, "jobs": {"hold": True}}
-    second = zope.deploy(node, "zope-second", zodb_of(new), families=families, expects_backup=True)
+    # The user is in the database, which is copied.
+    user = {f"inituser_{word}": first.published[f"inituser-{word}"] for word in ("login", "password")}
+    second = zope.deploy(node, "zope-second", zodb_of(new), families=families, expects_backup=True, **user)
     yield first, second
     for zopes in (second, first):
         node.destroy(zopes)

@@ -243,3 +243,15 @@ def test_what_an_earlier_supervisor_wrote_is_not_how_they_stand(tmp_path: Path):
         assert standby_state.status(run) is None
     finally:
         os.close(fifo)
+
+
+def test_no_connection_to_masters_is_left_once_the_state_is_known(tmp_path: Path):
+    found = standby.Standby("etc/zope.json", config(tmp_path), ["/start"]).follower
+    assert isinstance(found, follow.NeoFollower)
+    found._asked = found._next = 1e12  # nobody is asked now
+    with socket.create_server(("127.0.0.1", 0)) as master:
+        found._masters = follow.Probe([f"127.0.0.1:{master.getsockname()[1]}"])
+        found._masters._socket = socket.create_connection(master.getsockname())
+        found.state = "BACKINGUP"
+        found.turn(1.0)
+        assert found._masters._socket is None

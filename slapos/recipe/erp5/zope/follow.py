@@ -62,7 +62,9 @@ class NeoFollower:
             self._give_up(now, "the program that asks did not answer")
         if not self._asked and now >= self._next:
             self._ask(now)
-        if not self.state:
+        if self.state:
+            self._masters.close()  # one that was begun: nobody is to have a connection to a backup's masters
+        else:
             self._masters.turn(now)
 
     def close(self) -> None:
