@@ -39,8 +39,8 @@ step "Python environment with pinned packages" "$directory/log/environment.log" 
 step "Our distribution as a wheel" "$directory/log/distribution.log" install_distribution
 case $command in
     demo)
-        set -- run
-        [ "$update" = false ] || set -- run --update
+        set -- run "$@"
+        [ "$update" = false ] || set -- "$@" --update
         exec "$directory/env/bin/python" "$directory/src/node/demo.py" --directory "$directory" "$@" ;;
     test) exec sh "$directory/src/node/tests.sh" "$directory" "$@" ;;
 esac

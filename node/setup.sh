@@ -18,16 +18,17 @@ LONGEST=48   # a Unix socket's path is limited to 108 bytes; what we put behind 
 
 command=$1; checkout=$2; shift 2
 if [ "$(id -u)" = 0 ]; then directory=/srv/erp5-$command; else directory=$HOME/erp5-$command; fi
-action=run update=false
+action=run update=false shown=
 
 usage() {
     if [ "$command" = demo ]; then
         cat <<TEXT
-usage: bin/demo [--dir DIRECTORY] [--update | --stop | --destroy]
+usage: bin/demo [--dir DIRECTORY] [--erp5] [--update | --stop | --destroy]
 
   Builds the software release on a SlapOS node of its own, requests a MariaDB instance and a replica of it, waits until
   every promise is green, and shows a row that travelled. A second run finds everything in place.
 
+  --erp5           show a whole ERP5 and its replica instead: MariaDB, NEO, Zope on standby and balancers
   --dir DIRECTORY  where everything is kept (now: $directory); at most $LONGEST characters
   --update         take over a changed checkout: reinstall our distribution, rebuild the release, process again
   --stop           stop the node and all its services; data stays
@@ -50,6 +51,7 @@ while [ $# -gt 0 ]; do
         *,--dir) [ $# -gt 1 ] || { echo "--dir needs a directory" >&2; exit 2; }; directory=$2; shift ;;
         *,--dir=*) directory=${1#--dir=} ;;
         *,--help|*,-h) usage; exit 0 ;;
+        demo,--erp5) shown=--erp5 ;;
         demo,--update) update=true ;;
         demo,--stop) action=stop ;;
         *,--destroy) action=destroy ;;
@@ -184,7 +186,8 @@ esac
 case $action in
     run)
         prepare
-        alone sh "$directory/src/node/account.sh" "$command" "$directory" "$update" "$@" ;;
+        # shellcheck disable=SC2086  # one word, or none
+        alone sh "$directory/src/node/account.sh" "$command" "$directory" "$update" $shown "$@" ;;
     stop|destroy)
         if [ ! -e "$directory/.made-by-bin-$command" ]; then
             echo "There is nothing of bin/$command in $directory."

@@ -41,8 +41,8 @@ build_release() {
     echo "$want" >"$directory/release/complete"
 }
 
-# run_speed NAME PATHS [pytest arguments]: one pytest run of PATHS, or of those that the arguments name; its seconds are
-# printed.
+# run_speed NAME PATHS [pytest arguments]: one pytest run of PATHS, or of those that the arguments name; its seconds and
+# how it ended are left in a file for report_speed.
 run_speed() {
     name=$1 paths=$2; shift 2
     for argument in "$@"; do
@@ -50,34 +50,64 @@ run_speed() {
     done
     printf '\n== %s\n' "$name"
     began=$(date +%s)
-    status=0
+    ended=passed
+    # What runs in the background would ignore Ctrl-C.
     # shellcheck disable=SC2086  # one word a path
-    PATH="$bin:$PATH" "$bin/pytest" --basetemp="$directory/tmp" $paths "$@" || status=$?
-    printf '== %s: %d s, %s\n' "$name" $(($(date +%s) - began)) "$([ $status = 0 ] && echo passed || echo FAILED)"
-    summary="$summary  $name $(($(date +%s) - began)) s"
-    [ $status = 0 ] || failed="$failed $name"
+    PATH="$bin:$PATH" env --default-signal=INT "$bin/pytest" --basetemp="$directory/tmp/$name" $paths "$@" || ended=FAILED
+    echo "$(($(date +%s) - began)) $ended" >"$directory/log/$name.ended"
+}
+
+report_speed() {
+    read -r seconds ended <"$directory/log/$1.ended"
+    printf '== %s: %d s, %s\n' "$1" "$seconds" "$ended"
+    summary="$summary  $1 $seconds s"
+    [ "$ended" = passed ] || failed="$failed $1"
 }
 
 wants() { [ "$speed" = "$1" ] || [ "$speed" = all ] || [ "$speed" = default ]; }
 
-failed= summary=
-if wants unit; then
-    step "Lint and type checks" "$directory/log/lint.log" lint
-    run_speed unit tests/unit "$@"
-fi
-if wants render; then run_speed render tests/render "$@"; fi
-if wants service; then
-    step "Software release, from a path" "$directory/log/release.log" build_release
-    # In four processes, a file in one of them, in the order of conftest.py: most of the time one server or another is
-    # awaited.
-    run_speed service tests/service --numprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
-fi
-if wants cluster; then
+run_cluster() {
     scenarios=tests/cluster
     if [ "$speed" = default ]; then scenarios=$(grep -v '^#' tests/cluster/listed); fi
     # In two processes, of which one runs the demo with its own node (conftest.py); what is asked for alone, in one.
     if [ $# = 0 ]; then set -- --numprocesses 2; fi
     run_speed cluster "$scenarios" "$@"
+}
+
+failed= summary=
+mkdir -p "$directory/tmp"
+rm -f "$directory"/log/*.ended
+if wants unit; then
+    step "Lint and type checks" "$directory/log/lint.log" lint
+    run_speed unit tests/unit "$@"
+    report_speed unit
+fi
+if wants render; then
+    run_speed render tests/render "$@"
+    report_speed render
+fi
+if wants service; then
+    step "Software release, from a path" "$directory/log/release.log" build_release
+    beside=
+    # A node waits most of the time, so its scenarios run meanwhile.
+    if wants cluster; then
+        beside=$directory/log/cluster.log
+        printf '\nMeanwhile the cluster scenarios, into %s\n' "$beside"
+        run_cluster "$@" >"$beside" 2>&1 &
+        cluster=$!
+    fi
+    # In four processes, a file in one of them, in the order of conftest.py: most of the time one server or another is
+    # awaited.
+    run_speed service tests/service --numprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+    report_speed service
+    if [ "$beside" ]; then
+        wait "$cluster"
+        cat "$beside"
+        report_speed cluster
+    fi
+elif wants cluster; then
+    run_cluster "$@"
+    report_speed cluster
 fi
 
 printf '\nTime of each speed:%s\n' "$summary"

@@ -23,6 +23,7 @@ EVERYTHING: dict[str, Any] = {
 }
 CASES: dict[str, dict] = {
     "zope-default": {"zodb": NEO},
+    "zope-tls": {"zodb": NEO | {"neo-certificate-url": "http://a%2Fsecret@[::1]:24000"}},
     "zope-everything": EVERYTHING,
     "zope-zeo": {"zodb": ZEO},
 }
@@ -81,6 +82,14 @@ def test_a_port_stays_its_zopes_when_others_come_and_go(tmp_path):
         (
             {"zodb": NEO, "inituser-password": "a:b"},
             "Error: inituser-password: it has a colon, a line break, or spaces",
+        ),
+        (
+            {"zodb": NEO, "mysql-url-list": ["mysql://u:p@h:1/d", "mysql://u:a%20b@h:1/d"]},
+            "Error: mysql-url-list[1]: its password has white space, which Zope's MySQL adapter cannot be told",
+        ),
+        (
+            {"zodb": NEO | {"neo-certificate-url": "http://127.0.0.1:1"}},
+            "Error: zodb.neo-certificate-url: it is not http://secret@host:port, expected what the NEO cluster",
         ),
     ],
 )

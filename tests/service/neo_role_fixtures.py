@@ -4,7 +4,6 @@
 The processes of a node are under our supervisor; nginx and the control process are in each partition.
 """
 
-import json
 import os
 import secrets
 import shutil
@@ -16,7 +15,6 @@ from typing import Any
 
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervisor
-from slapos.recipe.erp5.control import actions, journal
 from slapos.recipe.erp5.neo import node_actions, node_role, role_state
 from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.ask import Asker, Status
@@ -35,8 +33,8 @@ from slapos.recipe.erp5.neo.config import (
 from slapos.recipe.erp5.neo.role_state import RoleState
 from slapos.recipe.erp5.tls import files
 from tests.service import servers
+from tests.service.acting import Acting
 from tests.service.neo_fixtures import SCRIPTS, Cluster
-from tests.service.role_fixtures import ended
 from tests.service.servers import ROOT, free_port, release, wait_for
 
 HOST = "127.0.0.1"
@@ -195,9 +193,10 @@ class NodePartition(Partition):
         return sorted(path.name for path in (self.folder / "srv").glob("**/*.replaced-*"))
 
 
-class Site(Partition):
+class Site(Acting, Partition):
     """A cluster `name`: its partition and its nodes, which have `storages` each; the first has the master."""
 
+    actions_module = "slapos.recipe.erp5.neo.actions"
     client, ask_client, write, read = Cluster.client, Cluster.ask_client, Cluster.write, Cluster.read
     hostile_clients = Cluster.hostile_clients
     tls: tuple[Path, ...] = ()
@@ -340,55 +339,11 @@ class Site(Partition):
     def state(self) -> RoleState:
         return role_state.of(self.config).load()
 
-    def outcomes(self) -> list[tuple[str, str]]:
-        """What the journal has, the oldest first."""
-        return [(entry.action, entry.outcome) for entry in reversed(journal.last(self.config))]
+    def log(self) -> str:
+        return "\n".join([Partition.log(self), *(node.log() for node in self.nodes)])
 
     def fenced(self) -> bool:
         return self.state.fenced is not None and all(node.fenced() for node in self.nodes if node.master)
-
-    # ---- actions
-
-    def act(self, action: str, *options: str, place: str = "", **given: Any) -> subprocess.Popen[str]:
-        """Begin an action, as its program or the page does; with `place` it is killed there (fault.py)."""
-        module = "slapos.recipe.erp5.neo.actions"
-        command = ("tests.service.fault", place, "", module, action, "--config", str(self.json))
-        child = subprocess.Popen(
-            [sys.executable, "-m", *command, "--options-on-stdin", *options],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdin
-        child.stdin.write(json.dumps({key.replace("_", "-"): value for key, value in given.items()}))
-        child.stdin.close()
-        child.stdin = None
-        return child
-
-    def acted(self, action: str, *options: str, **given: Any) -> str:
-        """What an action that succeeds says at its end."""
-        code, said = ended(self.act(action, *options, **given))
-        assert code == 0, "\n".join([said, *(one.log() for one in (self, *self.nodes))])
-        return said
-
-    def refused(self, action: str, *options: str, **given: Any) -> str:
-        """What an action that fails says at its end."""
-        code, said = ended(self.act(action, *options, **given))
-        assert code == 1, said
-        return said.removeprefix("error: ")
-
-    def in_turn(self, action: str, **given: Any) -> tuple[int, str]:
-        """How an action ends that waits its turn, as neo-control may be at what was killed: code and words."""
-        found: list[tuple[int, str]] = []
-
-        def had_its_turn() -> bool:
-            found[:] = [ended(self.act(action, **given))]
-            return found[0][0] != actions.BUSY
-
-        wait_for(had_its_turn, f"the turn of {action}")
-        return found[0]
 
 
 class Sites:

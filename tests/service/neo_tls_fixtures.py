@@ -247,6 +247,13 @@ class Sites:
         self.made.append(Site(self.folder, name, upstream, external))
         return self.made[-1]
 
+    def running(self, name: str) -> Site:
+        site = self(name)
+        site.ready()
+        site.start()
+        site.wait("RUNNING")
+        return site
+
     def end(self) -> None:
         for site in self.made:
             site.end()

@@ -4,7 +4,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import random
 import shlex
@@ -23,20 +22,23 @@ import pymysql
 import pytest
 from pymysql.connections import Connection
 
-from slapos.recipe.erp5.control import action, actions, journal
+from slapos.recipe.erp5.control import action
 from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.mariadb import role_state
 from slapos.recipe.erp5.mariadb.config import Backup, Config, LogicalBackup, PhysicalBackup
 from tests.render.partition import complete
 from tests.service import servers, tls_fixtures
+from tests.service.acting import Acting
 from tests.service.replication_fixtures import address, parameters
 from tests.service.servers import ROOT, Service, wait_for
 
 NO_BACKUPS = Backup(LogicalBackup(False, "daily", 7), PhysicalBackup(False, "daily", 7, 6), max_rate=0)
 
 
-class Instance:
+class Instance(Acting):
     """One partition with all its services; `changes` are of its Config."""
+
+    actions_module = "slapos.recipe.erp5.mariadb.actions"
 
     def __init__(self, name: str, token: str, primary: "Instance | None" = None, **changes: Any) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"e5{name}-", dir="/tmp"))
@@ -148,55 +150,11 @@ class Instance:
         logs = (self.config.path("var", "log", f"{name}.log") for name in ("control", "service", "mariadb-error"))
         return "\n".join(f"-- {path}\n{path.read_text(errors='replace')[-4000:]}" for path in logs)
 
-    # ---- actions
-
-    def act(self, action: str, *options: str, place: str = "", victim: str = "", **given: Any) -> subprocess.Popen:
-        """Begin an action, as its program or the page does; `given` are its options, also secret ones."""
-        command = ("slapos.recipe.erp5.mariadb.actions", action, "--config", self.json, "--options-on-stdin", *options)
-        child = subprocess.Popen(
-            _fault(place, victim, *command),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdin
-        child.stdin.write(json.dumps({key.replace("_", "-"): value for key, value in given.items()}))
-        child.stdin.close()
-        child.stdin = None
-        return child
-
-    def acted(self, action: str, *options: str, **given: Any) -> str:
-        """What an action that succeeds says at its end."""
-        code, said = ended(self.act(action, *options, **given))
-        assert code == 0, f"{said}\n{self.log()}"
-        return said
-
-    def called_again(self, action: str, **given: Any) -> tuple[int, str]:
-        """How an action ends that waits its turn, as mariadb-control may be at what was killed: code and words."""
-        found: list[tuple[int, str]] = []
-
-        def had_its_turn() -> bool:
-            found[:] = [ended(self.act(action, **given))]
-            return found[0][0] != actions.BUSY
-
-        wait_for(had_its_turn, f"the turn of {action}")
-        return found[0]
-
-    def refused(self, action: str, *options: str, **given: Any) -> str:
-        """What an action that fails says at its end."""
-        code, said = ended(self.act(action, *options, **given))
-        assert code == 1, said
-        return said.removeprefix("error: ")
+    # ---- its role
 
     @property
     def state(self) -> role_state.RoleState:
         return role_state.load(self.config)
-
-    def outcomes(self) -> list[tuple[str, str]]:
-        """What the journal has, the oldest first."""
-        return [(entry.action, entry.outcome) for entry in reversed(journal.last(self.config))]
 
     # ---- the database
 
@@ -252,13 +210,6 @@ def published(instance: Instance) -> str:
 
 def _fault(*words: str) -> list[str]:
     return [sys.executable, "-m", "tests.service.fault", *words]
-
-
-def ended(child: subprocess.Popen) -> tuple[int, str]:
-    """A program's exit code, and the last thing that it said, without the time."""
-    _, said = child.communicate(timeout=servers.PATIENCE)
-    lines = said.strip().splitlines() or ["                    "]
-    return child.returncode, lines[-1][20:]
 
 
 def _supervised(config: Config, replica: bool) -> Path:

@@ -41,8 +41,9 @@ from tests.service import prepared
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
 """Seconds that anything may take before a test gives up on it; nothing here measures time."""
-PORTS = range(10000, 17000)
-"""Outside the ephemeral range (32768-60999), from which any client could take one, and the demo's own (20000-23999)."""
+PORTS = range(6700, 10000)
+"""Outside the ephemeral range (32768-60999), from which any client could take one, and the instances' (10000-31999), as
+the cluster scenarios run beside; below are ports that browsers refuse."""
 SMALL = {"innodb-buffer-pool-size": 32 << 20, "innodb-log-file-size": 16 << 20}
 NASTY_PASSWORD = """ it's "100%" $HOME `id` \\ \\' #;-- é 日本 %s """
 """What a password may look like: quotes, spaces at both ends, %, $, backslashes, not ASCII."""

@@ -30,11 +30,7 @@ def sites(partition: Path) -> Iterator[Sites]:
 @pytest.fixture
 def main(sites: Sites) -> Site:
     """A running cluster."""
-    site = sites("main")
-    site.ready()
-    site.start()
-    site.wait("RUNNING")
-    return site
+    return sites.running("main")
 
 
 def fingerprint(path: Path) -> str:
@@ -87,7 +83,7 @@ def test_a_wrong_secret(main: Site, capsys):
 def test_a_renewal_is_seen_without_a_restart(main: Site, monkeypatch):
     before, pids = fingerprint(main.files.client), main.pids()
     assert main.shown() == {before}
-    run = tls.NodeRun(main.node, times.now() + timedelta(days=63))
+    run = tls.MemberRun(tls.node_giver(main.node), times.now() + timedelta(days=63))
     assert run.complete() == 0
     after = fingerprint(main.files.client)
     assert main.shown() == {after} != {before}
@@ -153,7 +149,7 @@ def test_an_old_upstream_can_follow_with_what_it_knows(main: Site, sites: Sites)
     assert known.url == own.url(copy.authority)
     # A new certificate of either side, and a new list, find their way.
     assert tls.Run(tls.Certificates(copy.authority), times.now() + timedelta(days=63)).complete() == 0
-    assert tls.NodeRun(copy.node, times.now() + timedelta(days=63)).complete() == 0
+    assert tls.MemberRun(tls.node_giver(copy.node), times.now() + timedelta(days=63)).complete() == 0
     main.handshake(copy.files.client)
     copy.handshake(main.files.client)
 

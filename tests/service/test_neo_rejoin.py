@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from slapos.recipe.erp5.neo import tid as tids
+from tests.service.acting import ended
 from tests.service.neo_role_fixtures import Site, Sites
-from tests.service.role_fixtures import ended
 from tests.service.servers import wait_for
 
 

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.service.role_fixtures import Instance, ended, pair, published, roles
+from tests.service.acting import ended
+from tests.service.role_fixtures import Instance, pair, published, roles
 from tests.service.servers import wait_for
 
 __all__ = ["pair", "roles"]
@@ -135,7 +136,7 @@ CLEAN = [
 
 
 @pytest.mark.parametrize("place", CLEAN)
-def test_killed_it_is_called_again(parted, place):
+def test_killed_it_is_in_turn(parted, place):
     old, new = parted
     before = rows(old)
     assert ended(old.act("rejoin", place=place, primary_url=published(new)))[0] == -9

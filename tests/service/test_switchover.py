@@ -10,7 +10,8 @@ import pytest
 from slapos.recipe.erp5.control import action
 from slapos.recipe.erp5.mariadb import role_state, switchover
 from slapos.recipe.erp5.mariadb.role_state import Fence
-from tests.service.role_fixtures import Instance, Writer, ended, pair, roles
+from tests.service.acting import ended
+from tests.service.role_fixtures import Instance, Writer, pair, roles
 from tests.service.servers import wait_for
 
 __all__ = ["pair", "roles"]
@@ -165,7 +166,7 @@ def test_the_program_is_killed_and_called_again_at_once(roles, place, outcome):
     with Writer(primary, replica) as writer:
         child = replica.act("switchover", place=place, control_url=primary.takeover_url)
         assert ended(child)[0] == -9
-        code, said = replica.called_again("switchover", control_url=primary.takeover_url)
+        code, said = replica.in_turn("switchover", control_url=primary.takeover_url)
         assert code == 0 or "is a primary, expected a replica" in said, said
         now, _ = one_primary(primary, replica, writer)
         assert now is replica

@@ -3,7 +3,8 @@
 
 import pytest
 
-from tests.service.role_fixtures import Instance, Writer, ended, pair, published, roles
+from tests.service.acting import ended
+from tests.service.role_fixtures import Instance, Writer, pair, published, roles
 from tests.service.servers import wait_for
 
 __all__ = ["pair", "roles"]
@@ -42,12 +43,12 @@ def test_it_is_fenced_first_and_comes_back(roles):
 
 
 @pytest.mark.parametrize("place", PROGRAM)
-def test_the_program_is_killed_and_called_again(roles, place):
+def test_the_program_is_killed_and_in_turn(roles, place):
     old, new = roles
     with Writer(old, new) as writer:
         assert ended(new.act("takeover", place=place, control_url=old.takeover_url))[0] == -9
         not_both(old, new)
-        code, said = new.called_again("takeover", control_url=old.takeover_url)
+        code, said = new.in_turn("takeover", control_url=old.takeover_url)
         # What was killed behind its point of no return may have been completed by mariadb-control meanwhile.
         assert code == 0 or "is a primary" in said, said
         wait_for(new.is_primary, "the new primary")

@@ -68,7 +68,8 @@ def test_a_file_that_is_none_is_refused(tmp_path, content):
 
 
 def refusal(**parameters):
-    configuration = {"zodb": ZODB, "inituser-login": "zope", "inituser-password": None} | parameters
+    configuration = {"zodb": ZODB, "inituser-login": "zope", "inituser-password": None, "mysql-url-list": []}
+    configuration |= parameters
     with pytest.raises(UserError) as error:
         zope_check.Recipe(None, "check", {"configuration": configuration})
     return str(error.value)
@@ -91,9 +92,16 @@ def test_what_is_refused():
         assert said.startswith("inituser-password: it has a colon, a line break, or spaces at its ends")
         assert "SECRET" not in said
     assert refusal(**{"inituser-login": "a:b"}).startswith("inituser-login: it has a colon")
+    said = refusal(zodb=ZODB | {"neo-certificate-url": "https://SECRET@a:1"})
+    assert said.startswith("zodb.neo-certificate-url: it is not http://secret@host:port") and "SECRET" not in said
+    said = refusal(**{"mysql-url-list": ["mysql://u:p@h/d", "mysql://u:SEC%20RET@h/d"]})
+    assert said.startswith("mysql-url-list[1]: its password has white space, which Zope's MySQL adapter cannot be told")
+    assert "SEC" not in said
 
 
 def test_what_is_not_refused():
-    for zodb in (ZODB, ZODB | NOTHING | {"type": "zeo", "zeo-address": "a:1"}):
+    tls = ZODB | {"neo-certificate-url": "http://secret@[::1]:24000"}
+    for zodb in (ZODB, tls, ZODB | NOTHING | {"type": "zeo", "zeo-address": "a:1"}):
         parameters = {"zodb": zodb, "inituser-login": "zope", "inituser-password": "it's"}
+        parameters["mysql-url-list"] = ["mysql://user:it%27s@[::1]:20000/erp5"]
         assert zope_check.Recipe(None, "check", {"configuration": parameters}).install() == ()

@@ -222,6 +222,24 @@ def test_a_job_that_cannot_be_started_has_failed_and_the_others_go_on(tmp_path, 
     assert lines[:4] == ["a: begins", f"a: {message}", "a: failed", "b: begins"]
 
 
+@pytest.mark.parametrize(
+    ("script", "logged"),
+    [
+        ("true", []),
+        ("echo a new certificate", ["a: a new certificate", "a: done"]),
+        ("false", ["a: failed"]),
+    ],
+)
+def test_a_quiet_job_is_in_the_log_only_when_there_is_something_to_say(tmp_path, capsys, script, logged):
+    with selectors.DefaultSelector() as selector:
+        new = Scheduler(tmp_path / "s", selector)
+        new.take((dataclasses.replace(DAILY, command=("/bin/sh", "-c", script), quiet=True),), "", NOW)
+        new.tick(NOW)
+        new.children["a"].popen.wait()
+        new.tick(LATER)
+    assert [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()][: len(logged) or None] == logged
+
+
 def test_a_run_whose_end_cannot_be_read_does_not_stop_the_others(tmp_path, monkeypatch):
     with selectors.DefaultSelector() as selector:
         new = Scheduler(tmp_path / "s", selector)

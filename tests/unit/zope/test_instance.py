@@ -11,7 +11,7 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.zope import config as configuration
-from slapos.recipe.erp5.zope import instance, start, zeo
+from slapos.recipe.erp5.zope import instance, start
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
 
 NEO = Neo("main", ("10.0.0.1:26000", "[2001:db8::1]:26000"), ("10.0.0.1:26100",))
@@ -65,6 +65,25 @@ def test_zope_conf_for_neo():
 def test_zope_conf_for_neo_with_tls():
     config = dataclasses.replace(CONFIG, neo=dataclasses.replace(NEO, tls=("/p/ca", "/p/cert", "/p/key")))
     assert storage_of(config)[4:] == ["ca /p/ca", "cert /p/cert", "key /p/key"]
+
+
+def test_connections_to_mysql_are_in_a_file_of_their_own(tmp_path: Path):
+    urls = ("mysql://user:se%25cret@10.0.0.9:21000/erp5", "mysql://user:other@[2001:db8::9]:21000/erp5")
+    config = dataclasses.replace(CONFIG, partition=str(tmp_path), mysql_urls=urls)
+    ini = instance.make(config, WEB)
+    kept = instance.mysql_file(config.home(WEB.name))
+    assert kept.read_text() == '["erp5@10.0.0.9:21000 user se%cret", "erp5@[2001:db8::9]:21000 user other"]\n'
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    words = start.command(config, WEB, str(ini), 5, 6)
+    assert words[words.index("--mysql") + 1] == str(kept)
+    assert [text for text in ("se%", "other") if text in " ".join(words) + repr(config)] == []
+    assert "--mysql" not in start.command(dataclasses.replace(config, mysql_urls=()), WEB, str(ini), 5, 6)
+
+
+def test_a_url_that_cannot_be_told_starts_no_zope(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, partition=str(tmp_path), mysql_urls=("mysql://user:a%20b@h:1/erp5",))
+    with pytest.raises(ConfigurationError, match=r"mysql-url-list\[0\]: its password has white space"):
+        instance.make(config, WEB)
 
 
 def test_zope_conf_for_zeo():
@@ -134,17 +153,3 @@ def test_exactly_one_database(tmp_path: Path, changes: dict):
 def test_a_zope_that_is_not_there():
     with pytest.raises(ConfigurationError, match="there is no Zope x in this partition, expected one of web-0, web-1"):
         CONFIG.zope("x")
-
-
-# ZEO
-
-
-def test_zeo_conf():
-    config = zeo.Config("/p", "/zope/bin/runzeo", "10.0.0.1", 23000, ("root", "other"), 1000)
-    assert zeo.zeo_conf(config) == (
-        "<zeo>\n  address 10.0.0.1:23000\n  pid-filename /p/var/run/zeo.pid\n  invalidation-queue-size 1000\n</zeo>\n"
-        "<filestorage root>\n  path /p/srv/zodb/root.fs\n</filestorage>\n"
-        "<filestorage other>\n  path /p/srv/zodb/other.fs\n</filestorage>\n"
-        "<eventlog>\n  level info\n  <logfile>\n    path /p/var/log/zeo.log\n"
-        "    format %(asctime)s %(levelname)s %(name)s %(message)s\n  </logfile>\n</eventlog>\n"
-    )

@@ -44,6 +44,24 @@ def test_what_neo_answers(line: str, found: tuple):
     assert follow.understand(line.encode()) == found
 
 
+def test_neo_is_not_asked_before_there_are_the_files_for_it(tmp_path: Path):
+    missing = tmp_path / "trusted.pem"
+    follower = follow.NeoFollower(["/bin/cat"], "main", ["127.0.0.1:1"], [str(missing)])
+    try:
+        follower.turn(1.0)
+        assert (follower.state, follower.lacks, follower.descriptors()) == (
+            "",
+            "it has no certificate of the NEO cluster main yet",
+            [],
+        )
+        assert follower.detail == f"nobody asks it without {missing}, which the service zope-control gets"
+        missing.touch()
+        follower.turn(1.0 + follow.INTERVAL)
+        assert (follower.lacks, len(follower.descriptors())) == ("", 1)
+    finally:
+        follower.close()
+
+
 def test_a_family_to_hold():
     assert hold.family_of(CONFIG, "web") == "web" and hold.family_of(CONFIG, "") == "*"
     with pytest.raises(Refused, match="there is no family x in this partition, expected one of web"):

@@ -38,6 +38,12 @@ def test_it_is_started_when_the_database_serves():
     assert decided() == Decision(STARTING, "it was just started", "start")
 
 
+def test_it_waits_for_what_the_database_cannot_be_asked_without():
+    database = Database(NAME, "", NOW - 1, reachable=True, lacks="it has no certificate of that yet")
+    assert decided(database) == Decision(WAITING, "it has no certificate of that yet")
+    assert decided(database, held=True).state == HELD
+
+
 def test_it_serves_once_it_says_so():
     assert decided(process=NEW) == Decision(STARTING, "it was just started")
     assert decided(process=READY) == Decision(SERVING, "its database serves")

@@ -6,6 +6,9 @@ from typing import Any
 
 from zc.buildout import UserError
 
+from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.zope import mysql_url, tls
+
 OF_NEO = ("neo-cluster", "neo-masters", "neo-admins")
 OF_ZEO = ("zeo-address",)
 
@@ -18,6 +21,12 @@ class Recipe:
         parameters = options["configuration"]
         for sentence in (*of_database(parameters["zodb"]), *of_user(parameters)):
             raise UserError(sentence)
+        try:
+            mysql_url.connection_strings(parameters["mysql-url-list"])
+            if url := parameters["zodb"]["neo-certificate-url"]:
+                tls.check(url)
+        except ConfigurationError as error:
+            raise UserError(str(error)) from error
 
     def install(self) -> tuple[str, ...]:
         return ()

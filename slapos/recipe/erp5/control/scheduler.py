@@ -39,7 +39,7 @@ class Plan:
     `last_success` is the start of the newest success that is known from its results (times.text), or empty.
     `at_once`: one that never ran runs as soon as it is known, instead of at its first regular moment.
     `after` names a job that goes first when both are due. `longest_pause`: seconds that it is ever made to wait after a
-    failure.
+    failure. `quiet`: it runs so often that the log has it only when it says something, or fails.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Plan:
     at_once: bool = False
     after: str = ""
     longest_pause: float = schedule.LAST_RETRY
+    quiet: bool = False
 
 
 # ---- decide
@@ -234,7 +235,8 @@ class Scheduler:
 
     def _start(self, plan: Plan, now: datetime) -> None:
         self.state = self.state.with_job(started(self.state.job(plan.name), now))
-        process.log(f"{plan.name}: begins")
+        if not plan.quiet:
+            process.log(f"{plan.name}: begins")
         try:
             child = self.children[plan.name] = Child(plan)
         except (Error, OSError) as error:  # no such program, or no memory for it now: like one that failed
@@ -258,7 +260,8 @@ class Scheduler:
     def _note_end(self, plan: Plan, code: int, message: str, now: datetime) -> None:
         job = ended(plan, self.state.job(plan.name), code, message, now)
         self.state = self.state.with_job(job)
-        process.log(f"{plan.name}: {job.outcome}")
+        if message or job.outcome != state.DONE or not plan.quiet:
+            process.log(f"{plan.name}: {job.outcome}")
 
     def _save(self, new: State) -> None:
         """Keep the state; when nothing but the heartbeat differs from the file, only if that one becomes old."""

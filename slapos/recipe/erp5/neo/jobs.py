@@ -16,15 +16,16 @@ CERTIFICATES_PAUSE = 10.0
 
 def of_cluster(config: ClusterConfig, path: Path) -> tuple[Plan, ...]:
     """What `config`, read from `path`, asks for in the partition of a cluster."""
-    return _certificates("slapos.recipe.erp5.neo.renew_certificates", path) if config.tls else ()
+    return certificates("slapos.recipe.erp5.neo.renew_certificates", path) if config.tls else ()
 
 
 def of_node(config: NodeConfig, path: Path) -> tuple[Plan, ...]:
     """The same in that of a node."""
-    certificates = _certificates("slapos.recipe.erp5.neo.node_certificates", path) if config.tls else ()
-    return *certificates, Plan(LOGS, LOGS_PERIOD, python_command("slapos.recipe.erp5.neo.logs", "--config", str(path)))
+    found = certificates("slapos.recipe.erp5.neo.node_certificates", path) if config.tls else ()
+    return *found, Plan(LOGS, LOGS_PERIOD, python_command("slapos.recipe.erp5.neo.logs", "--config", str(path)))
 
 
-def _certificates(module: str, path: Path) -> tuple[Plan, ...]:
+def certificates(module: str, path: Path) -> tuple[Plan, ...]:
+    """The program `module` renews what is due."""
     command = python_command(module, "--config", str(path))
-    return (Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True, longest_pause=CERTIFICATES_PAUSE),)
+    return (Plan(tls.JOB, CERTIFICATES_PERIOD, command, at_once=True, longest_pause=CERTIFICATES_PAUSE, quiet=True),)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""NEO's plug for certificates (tls/service.py), in the partition of a cluster and in that of a node.
+"""NEO's plug for certificates (tls/service.py), in the partition of a cluster and in that of a node, or a client.
 
 Each process of NEO, and each client, has one certificate, as a server and as a client; all that its cluster trusts is
 in one file, trusted.pem, which has the authorities of the clusters that follow it, or that it follows, too.
@@ -41,8 +41,17 @@ def url(address: str, secret: str) -> str:
     return f"{scheme}://{quote(secret, safe='')}@{rest}"
 
 
-def giver(where: Files, text: str) -> Giver:
-    """Who is asked for certificates at such a URL. Raises ConfigurationError, which quotes nothing of it."""
+def giver(
+    where: Files,
+    text: str,
+    terms: Terms = TERMS,
+    parameter: str = "ssl.upstream-certificate-url",
+    publisher: str = "upstream",
+) -> Giver:
+    """Who is asked for certificates at such a URL, which `parameter` has and the `publisher` publishes.
+
+    Raises ConfigurationError, which quotes nothing of it.
+    """
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -50,10 +59,10 @@ def giver(where: Files, text: str) -> Giver:
         port = None
     if not port or parts.scheme != "http" or not parts.username or parts.path not in ("", "/"):
         raise ConfigurationError(
-            "ssl.upstream-certificate-url: it is not http://secret@host:port, expected what the upstream publishes as "
+            f"{parameter}: it is not http://secret@host:port, expected what the {publisher} publishes as "
             "neo-certificate-url"
         )
-    return Giver(where, TERMS, f"http://{parts.netloc.rpartition('@')[2]}", unquote(parts.username))
+    return Giver(where, terms, f"http://{parts.netloc.rpartition('@')[2]}", unquote(parts.username))
 
 
 # ---- the partition of a cluster
@@ -171,7 +180,59 @@ def renew_cluster(config: Authority) -> int:
     return renew.alone(renew.lock_file(config), Run(Certificates(config), times.now()).complete)
 
 
-# ---- the partition of a node
+# ---- the partition of a node, or of a client
+
+
+@dataclass
+class MemberRun(Parts):
+    """One run where a certificate of the cluster's authority is needed: that one, and what the cluster trusts."""
+
+    asked: Giver
+    now: datetime
+
+    def complete(self) -> int:
+        where, terms = self.asked.where, self.asked.terms
+        self.part(Member(where, where.client.name, terms, lambda: (self.asked,), self.now).keep)
+        if has_certificate(where):
+            if self.asked.endpoint:
+                self.part(self._introduce)
+            self.part(lambda: trusted.write_bundle(where, join.read_trust(where), self.now))
+        return self.status
+
+    def _introduce(self) -> None:
+        known = join.read_trust(self.asked.where)
+        trusted.replace(self.asked.where, foreign(introduction.ask(self.asked, None), known))
+
+
+def has_certificate(where: Files) -> bool:
+    """Whether it has been got: what lies there before is a placeholder for nginx."""
+    return not waiting.is_open(where.client)
+
+
+def member_status(asked: Giver, scheduler_state: Path, looks: tuple[Look, ...], now: datetime) -> Status:
+    """What lies on disk, and what `looks` show. Raises Error."""
+    where, url = asked.where, asked.authority_url or asked.endpoint
+    file, job, there = where.client, state.load(scheduler_state).job(JOB), has_certificate(where)
+    if there:
+        certificate = status.pair(where, file, url, now)
+    else:
+        waits, since = where.pending(file).exists(), times.parse(job.since) if job.since else now
+        certificate = status.Item(file.name, url, since, placeholder=not waits, waiting=waits)
+    return Status(
+        certificates=(certificate,),
+        lists=(status.revocation_list(where.crl, where.crl.name, url, now),) if there else (),
+        shown=status.seen(looks) if there else (),
+        fingerprint=status.fingerprint(file),
+        job=job,
+        requests=0,
+        bad_requests=(),
+        external="",
+        terms=asked.terms,
+        file=file.name,
+    )
+
+
+# ---- a node's
 
 
 def node_tls(config: NodeConfig) -> NodeTls:
@@ -185,59 +246,22 @@ def node_files(config: NodeConfig) -> Files:
     return Files(config.path("srv", "tls"))
 
 
-@dataclass
-class NodeRun(Parts):
-    """One run in a node's partition: its certificate of the cluster's authority, and what the cluster trusts."""
-
-    config: NodeConfig
-    now: datetime
-
-    def complete(self) -> int:
-        where, tls = node_files(self.config), node_tls(self.config)
-        endpoint = tls.caucased_url if tls.secret else ""
-        asked = Giver(where, NODE_TERMS, endpoint, tls.secret, tls.caucased_url)
-        self.part(Member(where, where.client.name, NODE_TERMS, lambda: (asked,), self.now).keep)
-        if has_certificate(where):
-            if endpoint:
-                self.part(
-                    lambda: trusted.replace(where, foreign(introduction.ask(asked, None), join.read_trust(where)))
-                )
-            self.part(lambda: trusted.write_bundle(where, join.read_trust(where), self.now))
-        return self.status
+def node_giver(config: NodeConfig) -> Giver:
+    """Whom a node asks. Raises ConfigurationError for one without TLS."""
+    tls = node_tls(config)
+    endpoint = tls.caucased_url if tls.secret else ""
+    return Giver(node_files(config), NODE_TERMS, endpoint, tls.secret, tls.caucased_url)
 
 
 def renew_node(config: NodeConfig) -> int:
     """A regular run. Returns a program's exit status."""
-    node_tls(config)
-    return renew.alone(config.path("var", "run", "certificates.lock"), NodeRun(config, times.now()).complete)
-
-
-def has_certificate(where: Files) -> bool:
-    """Whether a node has got its certificate: what lies there before is a placeholder for nginx."""
-    return not waiting.is_open(where.client)
+    asked = node_giver(config)
+    return renew.alone(config.path("var", "run", "certificates.lock"), MemberRun(asked, times.now()).complete)
 
 
 def node_status(config: NodeConfig, now: datetime) -> Status:
     """What lies on a node's disk, and what its processes show. Raises Error."""
-    where, tls = node_files(config), node_tls(config)
-    file, job, there = where.client, state.load(config.scheduler_state).job(JOB), has_certificate(where)
-    if there:
-        certificate = status.pair(where, file, tls.caucased_url, now)
-    else:
-        waits, since = where.pending(file).exists(), times.parse(job.since) if job.since else now
-        certificate = status.Item(file.name, tls.caucased_url, since, placeholder=not waits, waiting=waits)
-    return Status(
-        certificates=(certificate,),
-        lists=(status.revocation_list(where.crl, where.crl.name, tls.caucased_url, now),) if there else (),
-        shown=status.seen(node_looks(config)) if there else (),
-        fingerprint=status.fingerprint(file),
-        job=job,
-        requests=0,
-        bad_requests=(),
-        external="",
-        terms=NODE_TERMS,
-        file=file.name,
-    )
+    return member_status(node_giver(config), config.scheduler_state, node_looks(config), now)
 
 
 def node_looks(config: NodeConfig) -> tuple[Look, ...]:

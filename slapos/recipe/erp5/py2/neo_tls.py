@@ -5,7 +5,8 @@ neo_tls.py MODULE -- ARGUMENTS OF THE PROGRAM, whose main() takes them: neo.scri
 
 For the interpreter that NEO is installed in; it needs nothing but that. NEO reads --ca, --cert and --key once, at its
 start, so a process would show an expired certificate one day, and know nothing of what was revoked. Here each new
-connection uses what the files say then. Connections that there are stay as they are: nothing is interrupted.
+connection uses what the files say then. Connections that there are stay as they are: nothing is interrupted. A client
+that is no program of NEO calls install().
 """
 
 import importlib

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs Zope 4 on a socket that listens already, and ends it when its NEO cluster is a backup that would show old pages.
 
-zope_serve.py --ini FILE --home FOLDER --socket DESCRIPTOR --ready DESCRIPTOR [--neo] [--products FOLDER]...
+zope_serve.py --ini FILE --home FOLDER --socket DESCRIPTOR --ready DESCRIPTOR [--neo] [--mysql FILE]
+              [--products FOLDER]...
 
-For the Python 2.7 that Zope is installed in; it needs nothing but that. A byte is written to --ready once it serves.
-Whoever gave the socket may answer on it before that, and after asking for the end by SIGTERM. It is zope/start.py that
-runs it.
+For the Python 2.7 that Zope is installed in; it needs nothing but that. A byte is written to --ready once it serves;
+before that, the connections in --mysql (JSON, a list of ZMySQLDA strings) are put into the database. Whoever gave the
+socket may answer on it before that, and after asking for the end by SIGTERM. It is zope/start.py that runs it.
 
 Exit codes: 0 after SIGTERM, 75 when the cluster was found to be a backup, others for what went wrong.
 """
 
 import argparse
+import json
+import logging
 import os
+import random
+import re
 import signal
 import socket
 import sys
@@ -22,6 +27,12 @@ BACKUP = 75
 SO_DOMAIN = 39  # <asm-generic/socket.h>
 PATIENCE = 10
 """Seconds that requests may go on after SIGTERM."""
+CONFLICTS = 20
+"""How often writing the connections is tried: each time that it fails somebody else has succeeded."""
+NOTE = b"connections to MySQL, as the parameters name them".decode("ascii")
+MYSQL_PATIENCE = 10
+"""Seconds that a new connection to a MySQL server may take."""
+LOG = logging.getLogger("zope_serve")
 
 
 def refuse_backups():
@@ -83,6 +94,84 @@ def load(ini, products):
     return loadapp("config:" + ini)
 
 
+def understand_brackets():
+    """Let ZMySQLDA read database@[IPv6 address]:port; its own takes the first colon for the one before the port.
+
+    Such connections use TLS, which our servers ask for there, and which a string cannot ask for: an empty dictionary is
+    enough, and nothing is verified, as nobody has told Zope of the server's authority.
+    """
+    from Products.ZMySQLDA.db import DB
+
+    if not isinstance(vars(DB).get("_parse_connection_string"), classmethod):
+        return  # another product of that name, such as an application's own
+    original = DB._parse_connection_string.__func__
+
+    def parse(cls, connection, *args, **kw):
+        found = re.match(r"(\S*@)\[([^]\s]+)\]", connection)
+        if not found:
+            return original(cls, connection, *args, **kw)
+        flags = original(cls, found.group(1) + "host" + connection[found.end() :], *args, **kw)
+        flags["connection"] = connection
+        flags["kw_args"].update(host=found.group(2), ssl={})
+        return flags
+
+    DB._parse_connection_string = classmethod(parse)
+
+
+def connect_mysql(strings):
+    """Let the root have mysql_0, mysql_1 and so on for these strings. No server is asked: each may be down.
+
+    Others may be at it, too, as all Zopes start together. Raises what the database raises.
+    """
+    import transaction
+    import Zope2
+    from ZODB.POSException import ConflictError
+
+    for left in reversed(range(CONFLICTS)):
+        application = Zope2.app()
+        try:
+            changes = [put(application, "mysql_%d" % number, string) for number, string in enumerate(strings)]
+            if any(changes):
+                transaction.get().note(NOTE)
+                transaction.commit()
+            for change in filter(None, changes):
+                LOG.info(change)
+            return
+        except ConflictError:
+            if not left:
+                raise
+        finally:
+            transaction.abort()
+            application._p_jar.close()
+        time.sleep(random.uniform(0, 0.5))
+
+
+def put(application, name, string):
+    """Make or change one connection; what was done, or None. Nothing but the string is changed of what is there."""
+    from Acquisition import aq_base
+    from Products.ZMySQLDA.DA import Connection
+
+    found = getattr(aq_base(application), name, None)
+    if found is None:
+        made = Connection(name, "MySQL as the instance's parameters name it", string, None)
+        # As our servers have it; they would be sent latin1 otherwise.
+        made.charset, made.timeout = "utf8mb4", MYSQL_PATIENCE
+        application._setObject(name, made)
+        return "%s was made" % name
+    if getattr(found, "meta_type", None) != Connection.meta_type:
+        LOG.warning(
+            "%s is not a %s but a %s, and left alone: rename it, and restart, to have the connection of the parameters",
+            name,
+            Connection.meta_type,
+            getattr(found, "meta_type", type(found).__name__),
+        )
+        return None
+    if found.connection_string == string:
+        return None
+    found.connection_string = string
+    return "%s: the parameters name another server or account than was kept, and it is used from now on" % name
+
+
 def server_options(ini):
     """Those of waitress in the section of the server, but for where to listen."""
     from paste.deploy.loadwsgi import SERVER, loadcontext
@@ -122,16 +211,24 @@ def main(arguments):
     for name in ("socket", "ready"):
         parser.add_argument("--" + name, type=int, required=True)
     parser.add_argument("--neo", action="store_true")
+    parser.add_argument("--mysql")
     parser.add_argument("--products", action="append", default=[])
     options = parser.parse_args(arguments)
     listening = inherited(options.socket)
     if options.neo:
+        import neo_tls  # beside this file
+
+        neo_tls.install()
         refuse_backups()
     keep_users()
     application = load(options.ini, options.products)
     inituser = os.path.join(options.home, "inituser")
     if os.path.exists(inituser):  # nobody needed it
         os.unlink(inituser)
+    understand_brackets()
+    if options.mysql:
+        with open(options.mysql) as strings:
+            connect_mysql([string.encode("utf-8") for string in json.load(strings)])
     serve(application, listening, options.ready, server_options(options.ini))
     for database in __import__("Zope2").opened:
         database.close()

@@ -30,13 +30,14 @@ class Software:
 @dataclass(frozen=True)
 class Neo:
     """The NEO cluster that holds the database; masters and admins are host:port; `tls` is empty, or the paths of CA,
-    certificate and key; `cache_size` is the client's, in bytes."""
+    certificate and key, which a partition gets at `certificate_url`; `cache_size` is the client's, in bytes."""
 
     cluster: str
     masters: tuple[str, ...]
     admins: tuple[str, ...]
     tls: tuple[str, ...] = ()
     cache_size: int = 20 << 20
+    certificate_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Config(Partition):
     """Everything that the programs of one Zope partition are told; exactly one of `neo` and `zeo` is not None.
 
     `zodb_cache_size` counts objects for each connection; `products` are folders of packages Products.*; `hold` names
-    the families that are held back from their beginning, "*" being all: it counts at their creation only. `mysql_urls`
-    are the databases that Zope has a connection to, mysql://user:password@host:port/database.
+    the families that are held back from their beginning, "*" being all: it counts at their creation only. Of each of
+    `mysql_urls` Zope has a connection, mysql_0 and so on (mysql_url.py).
     """
 
     instance: str  # the instance's title, for messages
@@ -100,6 +101,11 @@ class Config(Partition):
     def prefix(self) -> str:
         """What the names of its programs begin with."""
         return PROGRAMS
+
+    @property
+    def certificate_url(self) -> str:
+        """Where the partition gets a certificate as a client of NEO; empty without TLS."""
+        return self.neo.certificate_url if self.neo else ""
 
     @property
     def families(self) -> tuple[str, ...]:

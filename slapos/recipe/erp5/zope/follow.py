@@ -26,14 +26,15 @@ class NeoFollower:
 
     `state` is the cluster's, "" when it is not known, for the reason `detail`; `fresh` is whether nothing was in it
     when it was last seen to become RUNNING; `reachable`, whether a master takes connections, though nobody tells the
-    state: what is asked are admins, which clients do without.
+    state: what is asked are admins, which clients do without. `lacks` says in words what it cannot be asked without,
+    as one of the `files` is not there yet: the certificate of who asks.
     """
 
     always = True
     """Whether it has to be followed while all Zopes serve, too."""
 
-    def __init__(self, command: Sequence[str], cluster: str, masters: Sequence[str]) -> None:
-        self.command, self.name = list(command), f"the NEO cluster {cluster}"
+    def __init__(self, command: Sequence[str], cluster: str, masters: Sequence[str], files: Sequence[str] = ()) -> None:
+        self.command, self.name, self.files, self.lacks = list(command), f"the NEO cluster {cluster}", files, ""
         self._masters = Probe(masters)
         self.state, self.detail, self.fresh = "", "it was not asked yet", False
         self._pid, self._next, self._asked = 0, 0.0, 0.0
@@ -76,6 +77,12 @@ class NeoFollower:
 
     def _ask(self, now: float) -> None:
         if not self._pid:
+            missing = [path for path in self.files if not os.path.exists(path)]
+            self.lacks = f"it has no certificate of {self.name} yet" if missing else ""
+            if missing:
+                self._give_up(now, f"nobody asks it without {missing[0]}, which the service zope-control gets")
+                self._next = now + INTERVAL
+                return
             try:
                 self._start()
             except OSError as error:
@@ -190,6 +197,7 @@ class ZeoFollower:
     always = False
     fresh = True
     """That is not known."""
+    lacks = ""
 
     def __init__(self, address: str) -> None:
         self.name, self._probe = "the ZEO server", Probe([address])

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The files that a Zope reads at its start, made from the partition's configuration."""
 
+import json
 from pathlib import Path
 
 from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.neo import logs
+from slapos.recipe.erp5.zope import mysql_url
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Zeo
 
 ZCML = """\
@@ -32,12 +34,18 @@ def make(config: Config, zope: Instance) -> Path:
     _write(home / "etc" / "site.zcml", ZCML)
     _write(home / "etc" / "zope.conf", zope_conf(config, zope))
     _write(home / "etc" / "zope.ini", zope_ini(config, zope))
+    _write(mysql_file(home), json.dumps(mysql_url.connection_strings(config.mysql_urls)) + "\n")
     _write(home / "inituser", inituser(config))
     return home / "etc" / "zope.ini"
 
 
 def _write(path: Path, content: str) -> None:
     process.write_atomically(path, content, durable=False)
+
+
+def mysql_file(home: Path) -> Path:
+    """The connection strings of mysql_0 and so on, passwords included, as JSON: what py2/zope_serve.py reads."""
+    return home / "etc" / "mysql.json"
 
 
 def inituser(config: Config) -> str:

@@ -38,9 +38,9 @@ class Zopes(Service[Config, "Facts"]):
         return configuration.load(path)
 
     def plans(self, config: Config, path: Path) -> tuple["Plan", ...]:
-        from slapos.recipe.erp5.control.scheduler import Plan, python_command
+        from slapos.recipe.erp5.zope import jobs
 
-        return (Plan("log-rotation", "daily", python_command("slapos.recipe.erp5.zope.logs", "--config", str(path))),)
+        return jobs.of_zope(config, path)
 
     def prepare(self, config: Config) -> None:
         """Zopes that are not asked for any more leave a folder, with a password in it."""

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-from slapos.recipe.erp5 import supervise
+from slapos.recipe.erp5 import lean, supervise
 from slapos.recipe.erp5.zope import follow
 from slapos.recipe.erp5.zope.standby_decide import (
     ALL,
@@ -173,15 +173,14 @@ class Standby:
             if zope.child:
                 zope.ask_to_end(now, kill=False)
             return
-        database = Database(self.follower.name, self.follower.state, self.down_since, self.follower.reachable)
-        first = (
-            self.follower.fresh and not self.served and any(other.child for other in self.zopes if other is not zope)
-        )
+        follower = self.follower
+        database = Database(follower.name, follower.state, self.down_since, follower.reachable, follower.lacks)
+        first = follower.fresh and not self.served and any(other.child for other in self.zopes if other is not zope)
         decision = decide(database, zope.process, is_held(self.held, zope.family), first, now)
         if decision.act == "start" and not zope.door:
             decision = Decision(WAITING, "its port is another process's still")
         if zope.change(decision):
-            detail = f" ({self.follower.detail})" if self.follower.detail else ""
+            detail = f" ({follower.detail})" if follower.detail else ""
             supervise.log(zope.name, f"{zope.state}: {zope.reason}{detail}")
         if decision.act == "start":
             zope.start(now)
@@ -276,7 +275,7 @@ def _follower(config: dict) -> follow.NeoFollower | follow.ZeoFollower:
         return follow.ZeoFollower(config["zeo"]["address"])
     tls = [word for pair in zip(("--ca", "--cert", "--key"), neo.get("tls", ()), strict=False) for word in pair]
     words = [software["neo"], software["neo-ask"], "--cluster", neo["cluster"], *tls, "--admins", *neo["admins"]]
-    return follow.NeoFollower(words, neo["cluster"], neo["masters"])
+    return follow.NeoFollower(words, neo["cluster"], neo["masters"], neo.get("tls", ()))
 
 
 def _write(path: str, value: object, durable: bool = False) -> None:
@@ -312,8 +311,5 @@ def serve(arguments: list[str]) -> int:
     return 0
 
 
-def main() -> int:
-    """Become a process with few modules: without site-packages, which costs 1.5 MiB."""
-    root = os.path.abspath(__file__).removesuffix("/slapos/recipe/erp5/zope/standby.py")
-    program = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import serve; sys.exit(serve(sys.argv[1:]))"
-    os.execv(sys.executable, [sys.executable, "-I", "-S", "-B", "-c", program, *sys.argv[1:]])
+def main() -> None:
+    lean.become(__name__)

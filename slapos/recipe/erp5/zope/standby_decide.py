@@ -20,12 +20,14 @@ ALL = "*"
 @dataclass(frozen=True)
 class Database:
     """What was last heard: `name` in words, `state` ("" when it is not known), and when it stopped being RUNNING (0: it
-    is); `reachable`: it takes clients' connections, as far as one can see from outside."""
+    is); `reachable`: it takes clients' connections, as far as one can see from outside; `lacks`: what it cannot be
+    asked without, in words, or empty."""
 
     name: str
     state: str
     down_since: float
     reachable: bool = False
+    lacks: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def explain(database: Database) -> str:
     """Why the database does not serve, in words."""
     if database.state in ("BACKINGUP", "STARTING_BACKUP"):
         return f"{database.name} is {database.state}, a replica that serves nobody until it is taken over"
+    if database.lacks:
+        return database.lacks
     if not database.state and database.reachable:
         return f"{database.name} does not tell its state"
     known = explain_state(database.name, database.state)

@@ -15,6 +15,7 @@ def command(config: Config, zope: Instance, ini: str, socket: int, ready: int) -
     words = [config.software.zope, config.software.zope_serve, "--ini", ini, "--home", str(config.home(zope.name))]
     words += ["--socket", str(socket), "--ready", str(ready)]
     words += ["--neo"] if config.neo else []
+    words += ["--mysql", str(instance.mysql_file(config.home(zope.name)))] if config.mysql_urls else []
     return [*words, *(word for folder in config.products for word in ("--products", folder))]
 
 
