@@ -64,7 +64,7 @@ def test_objects_survive_a_kill_a_restart_and_a_forced_processing(node: Node, ze
     zeo.wait_until_green()
 
 
-def test_ten_runs_do_nothing(node: Node, zeo: Zeo):
+def test_more_runs_do_nothing(node: Node, zeo: Zeo):
     assert_runs_do_nothing(node, zeo, lambda: zeo.client("read") == "first=written-by-a-client")
 
 
