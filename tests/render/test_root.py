@@ -98,7 +98,7 @@ def test_until_all_have_published_nothing_is_but_the_promise_knows(tmp_path):
     assert finished.returncode != 0
     assert "an instance-balancer: no values published yet, expected them after some processing." in finished.stdout
     assert not (tmp_path / "published.json").exists()
-    assert (tmp_path / "etc/plugin/erp5.py").exists()
+    assert (tmp_path / "etc/plugin/erp5-instance.py").exists()
     children = json.loads((tmp_path / "etc/erp5.json").read_text())["children"]
     assert [child["published"] for child in children] == [True, True, True, False]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Zopes under the standby supervisor on real clusters of NEO: who answers, with what, whatever the cluster does."""
 
+import dataclasses
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ import pytest
 from slapos.recipe.erp5.zope import standby_state
 from slapos.recipe.erp5.zope.config import User, Zeo
 from slapos.recipe.erp5.zope.standby_decide import FAILING, HELD, SERVING, WAITING
+from tests import zope_pages
 from tests.service import zeo_fixtures
 from tests.service.neo_fixtures import Cluster, Clusters, follow
 from tests.service.servers import PATIENCE, wait_for
-from tests.service.zope_fixtures import Zopes, make_config, neo_of, read_json, software, watching
+from tests.service.zope_fixtures import USER, Zopes, make_config, neo_of, read_json, software, watching
 from tests.zope_pages import Seen
 
 MEMORY = 20 << 10
@@ -258,7 +260,8 @@ def test_the_user_of_a_database_is_not_replaced(
     made = zopes(copy, inituser=User("somebody", "else"))
     take_over(copy)
     made.wait(SERVING)
-    made.write("by the user that was there")
+    as_before = dataclasses.replace(made.config, inituser=USER)
+    zope_pages.write(as_before, "by the user that was there", "zope-0")
 
 
 # What goes wrong
