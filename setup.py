@@ -6,8 +6,12 @@ from setuptools import find_namespace_packages, setup
 RECIPES = [
     f"{name} = slapos.recipe.erp5.buildout.{name.replace('-', '_')}:Recipe"
     for name in (
+        "balancer-families",
+        "complete",
         "control-urls",
         "debian",
+        "erp5-children",
+        "erp5-published",
         "files",
         "keep",
         "mariadb-accounts",
@@ -17,7 +21,6 @@ RECIPES = [
         "mariadb-urls",
         "neo-addresses",
         "neo-cluster",
-        "neo-complete",
         "neo-nodes",
         "neo-tls",
         "parameters",
@@ -31,6 +34,7 @@ RECIPES = [
 ]
 
 PROGRAMS = {
+    "balancer": "balancer.serve",
     "mariadb-action": "mariadb.actions",
     "mariadb-caucased": "mariadb.caucased",
     "mariadb-control": "mariadb.control",

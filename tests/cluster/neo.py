@@ -157,13 +157,14 @@ def deploy(node: Node, name: str, **parameters: Any) -> Cluster:
     return cluster
 
 
-def process_until_complete(cluster: Cluster) -> None:
-    """Run `slapos node instance` as often as it takes, which fails as long as nodes have not published."""
-    for _ in range(RUNS):
+def process_until_complete(cluster: Any, runs: int = RUNS) -> None:
+    """Run `slapos node instance` as often as it takes, which fails as long as nodes, or others that were requested,
+    have not published."""
+    for _ in range(runs):
         output = cluster.node.slapos("instance", "--only-cp", ",".join(cluster.all())).stdout
         if cluster.is_complete() and cluster.published:
             return
-    raise AssertionError(f"{cluster.name} is not complete after {RUNS} runs: {output[-6000:]}")
+    raise AssertionError(f"{cluster.name} is not complete after {runs} runs: {output[-6000:]}")
 
 
 @contextlib.contextmanager

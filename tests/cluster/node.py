@@ -26,7 +26,7 @@ from node import promises
 
 ROOT = Path(__file__).parents[2]
 SERVER_PORTS = range(27000, 27100)
-PARTITIONS = 16
+PARTITIONS = 24
 LENIENT = {"seconds-behind-master-threshold": 60}
 """A busy test machine may lag for a moment; scenarios about lag say their own."""
 

@@ -23,6 +23,7 @@ RELEASE = {
     "schemas": str(SOFTWARE),
     "templates": str(ROOT / "stack" / "erp5"),
     "mariadbd-service-template": str(ROOT / "component" / "mariadb" / "mariadbd-service.sh.in"),
+    "haproxy": "/RELEASE/parts/haproxy",
     "logrotate": "/RELEASE/parts/logrotate",
     "mariadb": "/RELEASE/parts/mariadb",
     "neo-ask-script": "/RELEASE/parts/neo-scripts/neo_ask.py",
@@ -53,12 +54,12 @@ KEPT = {
     "cluster-name": "CLUSTER",
     "certificate-secret": "SECRET",
     "administrator-password": "ADMINISTRATOR",
+    "inituser-password": "INITUSER",
     "replication-password": "REPLICATION",
     "zope-port-default-0": "14000",
     "zope-port-web-0": "14001",
     "zope-port-web-1": "14002",
     "zope-port-jobs-0": "14003",
-    "inituser-password": "INITUSER",
     "storage-0-password": "STORAGE-0",
     "storage-1-password": "STORAGE-1",
     "backup-token": "TOKEN",
@@ -71,12 +72,13 @@ PROGRAM = """
 import json, sys
 from zc.buildout import buildout
 software_type, slap, published_by_others = json.loads(sys.argv[1])
-from slapos.recipe.erp5.buildout import neo_nodes, serialise
+from slapos.recipe.erp5.buildout import requests as requesting, serialise
 requests = {}
-def request(name, parameters, sla):
-    requests.setdefault(name, []).append({"parameters": parameters, "sla": sla})
+def request(name, software_type, parameters, sla):
+    asked = {"software-type": software_type, "parameters": parameters, "sla": sla}
+    requests.setdefault(name, []).append(asked)
     return published_by_others.get(name, {})
-neo_nodes.asker = lambda buildout, connection: request
+requesting.asker = lambda buildout, connection: request
 overrides = [
     ("slap-configuration", "recipe", "slapos.cookbook:switch-softwaretype.noop"),
     ("slap-configuration", "-switch-softwaretype.noop", serialise.dumps(slap)),
@@ -84,23 +86,35 @@ overrides = [
 unused = "server-url", "computer-id", "partition-id", "key-file", "cert-file", "software-release-url"
 overrides += [("slap-connection", key, "") for key in unused]
 first = buildout.Buildout("instance.cfg", overrides + [("buildout", "installed", ".installed-1.cfg")])
-first["buildout"]["parts"] = "umask instance-" + software_type
+profile = "root" if software_type == "default" else software_type
+first["buildout"]["parts"] = "umask instance-" + profile
 first.install([])
-second = buildout.Buildout(f"instance-{software_type}.cfg", overrides + [("buildout", "installed", ".installed-2.cfg")])
+second = buildout.Buildout(f"instance-{profile}.cfg", overrides + [("buildout", "installed", ".installed-2.cfg")])
 second["buildout"]["parts"] = " ".join(part for part in second["buildout"]["parts"].split() if part != "publish")
 try:
     second.install([])
 finally:
     if requests:
         open("requests.json", "w").write(json.dumps(requests, indent=2, sort_keys=True) + "\\n")
-published = {key: second["publish"][key] for key in second["publish"] if key != "recipe"}
+sections = ["publish", *second["publish"].get("-extends", "").split()]
+published = {}
+for section in map(second.__getitem__, sections):
+    keys = section["-publish"].split() if "-publish" in section else section
+    published |= {key: section[key] for key in keys if key != "recipe" and not key.startswith("-")}
 open("published.json", "w").write(json.dumps(published, indent=2, sort_keys=True) + "\\n")
 """
 
 
+def schema_path(software_type: str, kind: str) -> Path:
+    """The schema of its parameters (`input`), or of what it publishes (`output`)."""
+    return SOFTWARE / f"instance-{'' if software_type == 'default' else software_type + '-'}{kind}-schema.json"
+
+
 def complete(software_type: str, parameters: dict) -> dict:
     """Validate and complete `parameters` with the recipe's own validator; AssertionError with all errors."""
-    schema = json.loads((SOFTWARE / f"instance-{software_type}-input-schema.json").read_text())
+    path = schema_path(software_type, "input")
+    # The parameters of an ERP5 instance refer to its children's schemas.
+    schema = json.loads(path.read_text()) | {"$id": path.as_uri()}
     completed = json.loads(json.dumps(parameters))
     errors = list(DefaultValidator(set_defaults=True).validate(schema, completed))
     assert not errors, "\n".join(f"{error.json_path}: {error.message}" for error in errors)
@@ -109,7 +123,7 @@ def complete(software_type: str, parameters: dict) -> dict:
 
 def check_published(software_type: str, published: dict) -> None:
     """Validate what is published against the output schema."""
-    jsonschema.validate(published, json.loads((SOFTWARE / f"instance-{software_type}-output-schema.json").read_text()))
+    jsonschema.validate(published, json.loads(schema_path(software_type, "output").read_text()))
 
 
 def render(

@@ -18,7 +18,7 @@ def addresses(number: int, storages: int, master: bool = True, host: str = "127.
             "storages": [f"{host}:{10000 + 10 * number + one}" for one in range(storages)],
             "control-url": f"https://{host}:{28000 + number}/#{number:032x}",
         }
-    }["addresses"]
+    }
 
 
 ONE = {"neo-node-0": addresses(0, 1)}
@@ -43,7 +43,7 @@ EVERYTHING = (
 )
 SSL = {"enable": True, "upstream-certificate-url": "http://SECRET@127.0.0.9:24000", "csr-to-sign": ["A REQUEST"]}
 EXTERNAL = {"enable": True, "external-caucased-url": "http://127.0.0.7:8009/"}
-ASKING = {"neo-node-0": ONE["neo-node-0"] | {"request": "ANOTHER REQUEST"}}
+ASKING = {"neo-node-0": {"addresses": ONE["neo-node-0"]["addresses"] | {"request": "ANOTHER REQUEST"}}}
 CASES: dict[str, tuple[dict, dict]] = {
     "neo-default": ({}, ONE),
     "neo-everything": (EVERYTHING, TWO),

@@ -17,7 +17,7 @@ import pytest
 
 from slapos.recipe.erp5.buildout import debian_apt, debian_tree
 
-COMPONENTS = ("logrotate", "mariadb", "nginx", "percona-toolkit", "python-2.7-debian", "tzdata", "zstd")
+COMPONENTS = ("haproxy", "logrotate", "mariadb", "nginx", "percona-toolkit", "python-2.7-debian", "tzdata", "zstd")
 NOBODY = 65534
 
 SLOW_LOG = """\
@@ -68,6 +68,7 @@ def run(*command, text="", cwd="/"):
 @pytest.mark.parametrize(
     "program, expected",
     [
+        ("haproxy/sbin/haproxy -v", "HAProxy version 2."),
         ("logrotate/sbin/logrotate --version", "logrotate 3."),
         ("mariadb/bin/mariadb --version", "Distrib 10.11."),
         ("mariadb/bin/mariadb-admin --version", "10.11."),

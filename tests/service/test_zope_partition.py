@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.control import journal, token
 from slapos.recipe.erp5.neo import logs as neo_logs
 from slapos.recipe.erp5.promise import zope_listening, zope_standby
-from slapos.recipe.erp5.zope import instance, listening, zeo
+from slapos.recipe.erp5.zope import instance, listening
 from slapos.recipe.erp5.zope.config import Config, Zeo
 from slapos.recipe.erp5.zope.standby_decide import HELD, SERVING
-from tests.service.servers import PATIENCE, free_port, listens, part, wait_for, write_program
+from tests.service import zeo_fixtures
+from tests.service.servers import PATIENCE, listens, wait_for
 from tests.service.zope_fixtures import Zopes, make_config
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -41,13 +41,8 @@ def running(*command: object, log: Path) -> Iterator[subprocess.Popen]:
 @pytest.fixture
 def zopes(partition: Path) -> Iterator[Zopes]:
     """Two families of Zopes that serve, on a ZEO server of their own."""
-    folder = partition / "zeo"
-    (folder / "etc").mkdir(parents=True)
-    server = zeo.Config(str(folder), part("zope") + "/bin/runzeo", "127.0.0.1", free_port(), ("root",), 100)
-    shapes.save(folder / "etc/zeo.json", server)
-    write_program(folder / "zeo-start", "slapos.recipe.erp5.zope.zeo")
-    with running(folder / "zeo-start", "--config", folder / "etc/zeo.json", log=folder / "log"):
-        made = Zopes(make_config(partition / "p", Zeo(f"127.0.0.1:{server.port}", "root"), ("web", "jobs")))
+    with zeo_fixtures.running(zeo_fixtures.make_config(partition / "zeo")) as server:
+        made = Zopes(make_config(partition / "p", Zeo(server.config.address, "root"), ("web", "jobs")))
         try:
             made.start()
             made.wait(SERVING)

@@ -15,7 +15,8 @@ from slapos.recipe.erp5.zope.standby_decide import FAILING, HELD, SERVING, WAITI
 from tests.service import zeo_fixtures
 from tests.service.neo_fixtures import Cluster, Clusters, follow
 from tests.service.servers import PATIENCE, wait_for
-from tests.service.zope_fixtures import Seen, Zopes, make_config, neo_of, read_json, software, watching
+from tests.service.zope_fixtures import Zopes, make_config, neo_of, read_json, software, watching
+from tests.zope_pages import Seen
 
 MEMORY = 20 << 10
 """KiB of resident memory that the supervisor, or the program that asks, must not exceed: 13 and 16 MiB in 2026."""

@@ -3,15 +3,11 @@
 
 import contextlib
 import dataclasses
-import http.client
 import json
 import os
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from slapos.recipe.erp5 import config as shapes
@@ -23,7 +19,7 @@ from slapos.recipe.erp5.zope.standby_state import Standing
 from tests import zope_pages
 from tests.service.neo_fixtures import Cluster
 from tests.service.servers import PATIENCE, ROOT, free_port, part, wait_for, write_program
-from tests.zope_pages import Page
+from tests.zope_pages import Page, Watcher
 
 SCRIPTS = ROOT / "slapos/recipe/erp5/py2"
 USER = User("admin", "a secret of $5")
@@ -165,45 +161,9 @@ class Zopes:
         return zope_pages.read(self.config, name)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a request met with: a page, or no answer for the reason `error`."""
-
-    at: float
-    page: Page | None
-    error: str = ""
-
-
-class Watcher(threading.Thread):
-    """A request every 50 ms, all along."""
-
-    def __init__(self, zopes: Zopes) -> None:
-        super().__init__()
-        self.zopes, self.seen = zopes, list[Seen]()
-        self._enough = threading.Event()
-
-    def run(self) -> None:
-        while not self._enough.wait(0.05):
-            try:
-                page, error = self.zopes.get("/page"), ""
-            except (OSError, http.client.HTTPException) as problem:
-                page, error = None, repr(problem)
-            self.seen.append(Seen(time.monotonic(), page, error))
-
-    def stop(self) -> list[Seen]:
-        self._enough.set()
-        self.join()
-        return self.seen
-
-
-@contextlib.contextmanager
-def watching(zopes: Zopes) -> Iterator[Watcher]:
-    watcher = Watcher(zopes)
-    watcher.start()
-    try:
-        yield watcher
-    finally:
-        watcher.stop()
+def watching(zopes: Zopes) -> contextlib.AbstractContextManager[Watcher]:
+    """Asks zope-0 for /page all along."""
+    return zope_pages.watching(lambda: zopes.get("/page"))
 
 
 def read_json(path: Path) -> object:

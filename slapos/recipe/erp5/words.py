@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How sizes, times and addresses are written, in sentences for people and in URLs, by every service."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -25,3 +26,8 @@ def duration(time: timedelta) -> str:
 def bracketed(host: str) -> str:
     """An address as URLs have it: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def listing(words: Sequence[str]) -> str:
+    """One or more, such as a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -6,10 +6,10 @@ import json
 import pytest
 from zc.buildout import UserError
 
-from slapos.recipe.erp5.buildout import neo_nodes
+from slapos.recipe.erp5.buildout import neo_nodes, requests
+from slapos.recipe.erp5.buildout.complete import Recipe as Complete
 from slapos.recipe.erp5.buildout.neo_addresses import Recipe as Addresses
 from slapos.recipe.erp5.buildout.neo_cluster import Recipe as Cluster
-from slapos.recipe.erp5.buildout.neo_complete import Recipe as Complete
 from slapos.recipe.erp5.buildout.neo_nodes import Recipe as Nodes
 
 DEFAULTS = {
@@ -65,7 +65,7 @@ class Instance:
         options = {"configuration": configuration, "cluster": configuration["cluster"] or "kept"}
         options["storage-path"] = str(self.folder / "neo/created.json")
         Cluster(None, "cluster", options)
-        more = dict.fromkeys(neo_nodes.CONNECTION, "")
+        more = dict.fromkeys(requests.CONNECTION, "")
         more |= {"created-path": options["storage-path"], "told-path": str(self.folder / "neo/told.json")}
         options |= more | {"autostart": configuration["autostart"], "ssl": self.ssl}
         options |= {"innodb-buffer-pool-size": 128 << 20}
@@ -165,11 +165,11 @@ def test_nodes_are_told_of_the_masters_once_all_have_published(instance):
 
 def test_processing_fails_until_all_nodes_have_published():
     with pytest.raises(UserError) as caught:
-        Complete(None, "complete", {"missing": ["neo-node-0", "neo-node-1"]}).install()
+        Complete(None, "complete", {"what": "addresses", "missing": ["neo-node-0", "neo-node-1"]}).install()
     assert str(caught.value) == (
         "neo-node-0, neo-node-1: no addresses published yet, expected them after some processing."
     )
-    assert Complete(None, "complete", {"missing": []}).install() == ()
+    assert Complete(None, "complete", {"what": "addresses", "missing": []}).install() == ()
 
 
 def test_a_master_that_refuses_changes_nothing(created):

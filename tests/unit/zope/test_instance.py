@@ -11,7 +11,7 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.control.configuration import Control
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.zope import config as configuration
-from slapos.recipe.erp5.zope import instance, start, zeo
+from slapos.recipe.erp5.zope import instance, start
 from slapos.recipe.erp5.zope.config import Config, Instance, Neo, Software, User, Zeo
 
 NEO = Neo("main", ("10.0.0.1:26000", "[2001:db8::1]:26000"), ("10.0.0.1:26100",))
@@ -153,17 +153,3 @@ def test_exactly_one_database(tmp_path: Path, changes: dict):
 def test_a_zope_that_is_not_there():
     with pytest.raises(ConfigurationError, match="there is no Zope x in this partition, expected one of web-0, web-1"):
         CONFIG.zope("x")
-
-
-# ZEO
-
-
-def test_zeo_conf():
-    config = zeo.Config("/p", "/zope/bin/runzeo", "10.0.0.1", 23000, ("root", "other"), 1000)
-    assert zeo.zeo_conf(config) == (
-        "<zeo>\n  address 10.0.0.1:23000\n  pid-filename /p/var/run/zeo.pid\n  invalidation-queue-size 1000\n</zeo>\n"
-        "<filestorage root>\n  path /p/srv/zodb/root.fs\n</filestorage>\n"
-        "<filestorage other>\n  path /p/srv/zodb/other.fs\n</filestorage>\n"
-        "<eventlog>\n  level info\n  <logfile>\n    path /p/var/log/zeo.log\n"
-        "    format %(asctime)s %(levelname)s %(name)s %(message)s\n  </logfile>\n</eventlog>\n"
-    )

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slapos.recipe.request import RequestOptionalJSONEncoded
 from zc.buildout import UserError
 
 from slapos.recipe.erp5 import config as shapes
+from slapos.recipe.erp5.buildout import requests
 from slapos.recipe.erp5.buildout.neo_cluster import LAYOUT, Created, Node, field
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.neo.config import Upstream
 
-CONNECTION = ("server-url", "key-file", "cert-file", "computer-id", "partition-id", "software-url")
 ABSENT: Mapping[str, Any] = {"master": "", "admin": "", "storages": [], "control-url": ""}
 
 Ask = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
@@ -35,7 +34,7 @@ class Told:
 
 
 class Recipe:
-    """Options in: those of CONNECTION, and of the recipe `neo-cluster` those of LAYOUT, `upstream` and `nodes`;
+    """Options in: those of requests.CONNECTION, of the recipe `neo-cluster` those of LAYOUT, `upstream` and `nodes`;
     `autostart` (bool), `innodb-buffer-pool-size` (bytes), `ssl` (what a node is told of the authority), and the files
     that keep Created (`created-path`) and Told (`told-path`).
 
@@ -52,7 +51,7 @@ class Recipe:
         self.cluster = {key: options[key] for key in (*LAYOUT, "upstream")}
         self.autostart = sum(node["storage_count"] for node in self.nodes) if options["autostart"] else 0
         self.ssl, self.pool = options["ssl"], options["innodb-buffer-pool-size"]
-        self.ask = asker(buildout, {key: options[key] for key in CONNECTION})
+        self.ask = asker(buildout, {key: options[key] for key in requests.CONNECTION})
         self.told = load(self.told_path)
         found = [self._found(node) for node in self.nodes]
         missing = [node["name"] for node, one in zip(self.nodes, found, strict=True) if not is_complete(node, one)]
@@ -144,23 +143,8 @@ def created(cluster: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> C
 
 def asker(buildout: Any, connection: Mapping[str, str]) -> Ask:
     """Requests by way of the Master, which may not have anything of the node yet. Raises UserError when it refuses."""
-
-    def ask(name: str, parameters: Mapping[str, Any], sla: Mapping[str, Any]) -> Mapping[str, Any]:
-        options: dict[str, Any] = {
-            **connection,
-            "name": name,
-            "software-type": "neo-node",
-            "return": "addresses",
-            **{f"config-{key}": value for key, value in parameters.items()},
-            **{f"sla-{key}": value for key, value in sla.items()},
-        }
-        made = RequestOptionalJSONEncoded(buildout, name, options)
-        made.install()  # logs why it failed, if it did
-        if made._raise_request_exception:
-            raise UserError(f"{name} cannot be requested: {made._raise_request_exception}") from None
-        return options["connection-addresses"] or {}
-
-    return ask
+    request = requests.asker(buildout, connection)
+    return lambda name, parameters, sla: request(name, "neo-node", parameters, sla).get("addresses") or {}
 
 
 def keep(path: Path, value: Created | Told) -> None:

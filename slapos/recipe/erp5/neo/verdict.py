@@ -10,7 +10,7 @@ from slapos.recipe.erp5.neo.ask import Status
 from slapos.recipe.erp5.neo.config import Upstream
 from slapos.recipe.erp5.neo.status import NodeSnapshot, ServiceStatus, Snapshot
 from slapos.recipe.erp5.verdict import Verdict, judge
-from slapos.recipe.erp5.words import duration
+from slapos.recipe.erp5.words import duration, listing
 
 RUNNING, BACKINGUP, STARTING_BACKUP, STOPPING_BACKUP = "RUNNING", "BACKINGUP", "STARTING_BACKUP", "STOPPING_BACKUP"
 SERVING = (RUNNING, BACKINGUP, STARTING_BACKUP, STOPPING_BACKUP)
@@ -57,7 +57,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
     if absent:
         waiting = "" if config.masters else "; no node starts anything before"
         yield (
-            f"{_and(absent)} {_have(absent)} not published any addresses yet, expected all nodes to do so:"
+            f"{listing(absent)} {_have(absent)} not published any addresses yet, expected all nodes to do so:"
             f" process the instances (slapos node instance){waiting}"
         )
     yield from config.differences
@@ -171,7 +171,7 @@ def _node_problems(snapshot: Snapshot) -> Iterator[str]:
     expected += [("STORAGE", address) for node in config.nodes for address in node.storages]
     down = [one for one in expected if one not in states or states[one].state not in (RUNNING, PENDING)]
     if down:
-        listed = _and([f"the {kind.lower()} at {address}" for kind, address in down])
+        listed = listing([f"the {kind.lower()} at {address}" for kind, address in down])
         yield (
             f"{listed} {'does' if len(down) == 1 else 'do'} not run, expected all nodes of the cluster to:"
             " the promises neo-node tell why"
@@ -179,7 +179,8 @@ def _node_problems(snapshot: Snapshot) -> Iterator[str]:
     pending = [node.uuid for node in status.nodes if node.type == "STORAGE" and node.state == PENDING]
     if pending and status.cluster_state in SERVING:
         yield (
-            f"{'the storage' if len(pending) == 1 else 'the storages'} {_and(pending)} {_have(pending)} no part of the"
+            f"{'the storage' if len(pending) == 1 else 'the storages'} {listing(pending)} {_have(pending)} no part of"
+            " the"
             f" database yet, expected all storages to: bin/neoctl add {' '.join(pending)}, and then bin/neoctl tweak"
         )
     if status.cells_out_of_date:
@@ -222,10 +223,6 @@ def _progress(status: Status, now: datetime) -> str:
     return "which is empty" if behind is None else f"{duration(behind)} behind"
 
 
-def _and(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def _have(words: list[str]) -> str:
     return "has" if len(words) == 1 else "have"
 
@@ -235,7 +232,7 @@ def _have(words: list[str]) -> str:
 
 def node(snapshot: NodeSnapshot) -> Verdict:
     """Whether all of a node's processes run, and have not died lately."""
-    names = _and([one.service.name for one in snapshot.services])
+    names = listing([one.service.name for one in snapshot.services])
     notes = "".join(
         note.replace("; it ", f"; {one.service.name} ", 1)
         for one in snapshot.services

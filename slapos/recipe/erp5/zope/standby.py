@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-from slapos.recipe.erp5 import supervise
+from slapos.recipe.erp5 import lean, supervise
 from slapos.recipe.erp5.zope import follow
 from slapos.recipe.erp5.zope.standby_decide import (
     ALL,
@@ -311,8 +311,5 @@ def serve(arguments: list[str]) -> int:
     return 0
 
 
-def main() -> int:
-    """Become a process with few modules: without site-packages, which costs 1.5 MiB."""
-    root = os.path.abspath(__file__).removesuffix("/slapos/recipe/erp5/zope/standby.py")
-    program = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import serve; sys.exit(serve(sys.argv[1:]))"
-    os.execv(sys.executable, [sys.executable, "-I", "-S", "-B", "-c", program, *sys.argv[1:]])
+def main() -> None:
+    lean.become(__name__)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Recipe `neo-complete`: ends the processing of a NEO cluster until all its nodes have published their addresses.
+"""Recipe `complete`: ends the processing of an instance until all that it has requested have published.
 
 The Master of a real node processes a partition again when one that it has requested publishes something; slapproxy
 does not, and a processing that fails is repeated with both.
@@ -12,16 +12,16 @@ from zc.buildout import UserError
 
 
 class Recipe:
-    """Option in: `missing`, the names of the nodes whose addresses are not known yet. Raises UserError when installed,
-    which is after what promises need: nothing is published before."""
+    """Options in: `missing`, the names of those that have not published yet, and `what` in a word. Raises UserError
+    when installed, which is after what promises need: nothing is published before."""
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
-        self.missing = options["missing"]
+        self.missing, self.what = options["missing"], options["what"]
 
     def install(self) -> tuple[str, ...]:
         if self.missing:
             raise UserError(
-                f"{', '.join(self.missing)}: no addresses published yet, expected them after some processing."
+                f"{', '.join(self.missing)}: no {self.what} published yet, expected them after some processing."
             )
         return ()
 
