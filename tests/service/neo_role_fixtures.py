@@ -53,7 +53,7 @@ class Partition:
         files.ensure(folder / "srv/tls", "neo", [HOST])
         names = {"srv": "srv", "run": "var/run", "log": "var/log", "nginx": "var/run/nginx"}
         text = servers.render(
-            "stack/erp5/neo/nginx.conf.in",
+            "stack/erp5/lib/nginx.conf.in",
             directory={name: str(folder / path) for name, path in names.items()},
             ip=HOST,
             control_port=self.control.port,
