@@ -68,7 +68,7 @@ class Instance:
         more = dict.fromkeys(requests.CONNECTION, "")
         more |= {"created-path": options["storage-path"], "told-path": str(self.folder / "neo/told.json")}
         options |= more | {"autostart": configuration["autostart"], "ssl": self.ssl}
-        options |= {"innodb-buffer-pool-size": 128 << 20}
+        options |= {"innodb-buffer-pool-size": 128 << 20, "control-ip": "::1", "control-port": "28000"}
         assert Nodes(None, "nodes", options).install() == ()
         return options
 
@@ -158,6 +158,7 @@ def test_nodes_are_told_of_the_masters_once_all_have_published(instance):
     assert {json.dumps(sla) for _, _, sla in instance.requests} == {'{"computer_guid": "COMP-1"}'}
     assert {parameters["autostart"] for _, parameters, _ in instance.requests} == {4}
     assert {parameters["engine"] for _, parameters, _ in instance.requests} == {"SQLite"}
+    assert {parameters["cluster-control"] for _, parameters, _ in instance.requests} == {"[::1]:28000"}
     assert len(instance.requests) == 6
     instance.process(**wanted)
     assert len(instance.requests) == 3

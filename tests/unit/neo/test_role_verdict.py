@@ -70,6 +70,16 @@ def test_an_old_primary_that_is_not_fenced_yet():
     assert problems(dataclasses.replace(role, last=dataclasses.replace(TAKEN_OVER, unfenced=False))) == []
 
 
+@pytest.mark.parametrize("unfenced", [True, False])
+def test_an_old_primary_with_nodes_that_it_cannot_reach(unfenced):
+    last = dataclasses.replace(TAKEN_OVER, unfenced=unfenced)
+    role = RoleState(fence_pending=PendingFence("old", URL, AT, undone=("neo-node-1",)), last=last)
+    assert problems(role) == [
+        f"the old primary old is fenced, but of its nodes, neo-node-1 could not be reached since {AT}, expected all of"
+        " its masters to be stopped: see that none runs there, and neo-control goes on asking"
+    ]
+
+
 def test_parameters_that_know_nothing_of_a_rejoin():
     expected = (
         "expected parameters that say what it is: set upstream-cluster to new and upstream-masters to 127.0.0.1:30100,"

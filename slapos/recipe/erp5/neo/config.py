@@ -205,7 +205,9 @@ class MySQL:
 class NodeConfig(Partition):
     """`etc/neo-node.json`: what the programs of a node's partition know.
 
-    `masters` is empty until the cluster's partition has all addresses: nothing starts before. `founding`: the node is
+    `masters` is empty until the cluster's partition has all addresses: nothing starts before. `cluster_control` is
+    where that one's control page answers (`host:port`), which a master asks whether the cluster is fenced, or empty:
+    nobody is asked. `founding`: the node is
     one of those that the database was created on. `autostart` is how many storages a new cluster waits for before it
     starts by itself; 0: it does not. `upstream` is what a new database is to be a backup of, or None. `mysql` is None
     where the storages have the engine SQLite.
@@ -217,6 +219,7 @@ class NodeConfig(Partition):
     cluster: str
     network: Network
     masters: tuple[str, ...]
+    cluster_control: str
     master: bool
     storages: int
     partitions: int
