@@ -53,6 +53,7 @@ CASES: dict[str, tuple[dict, dict]] = {
 NODE = {
     "cluster": "CLUSTER",
     "masters": ["127.0.0.1:30000", "127.0.0.1:30001"],
+    "cluster-control": "127.0.0.1:28000",
     "master": True,
     "storage-count": 1,
     "partitions": 12,

@@ -68,8 +68,10 @@ class Acting:
         return [(entry.action, entry.outcome) for entry in reversed(journal.last(self.config))]
 
 
-def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
-    """A program's exit code, and the last thing that it said, without the time."""
-    _, said = child.communicate(timeout=servers.PATIENCE)
+def ended(child: subprocess.Popen[str], everything: bool = False) -> tuple[int, str]:
+    """A program's exit code, and the last thing that it logged, without the time; or `everything` that it printed."""
+    printed, said = child.communicate(timeout=servers.PATIENCE)
+    if everything:
+        return child.returncode, printed
     lines = said.strip().splitlines() or ["                    "]
     return child.returncode, lines[-1][20:]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from slapos.recipe.erp5 import config as shapes
-from slapos.recipe.erp5 import supervisor
-from slapos.recipe.erp5.neo import node_actions, node_role, role_state
+from slapos.recipe.erp5 import supervisor, times
+from slapos.recipe.erp5.neo import node_actions, node_role, role_state, status, verdict
 from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.ask import Asker, Status
 from slapos.recipe.erp5.neo.config import (
@@ -53,7 +53,7 @@ class Partition:
         files.ensure(folder / "srv/tls", "neo", [HOST])
         names = {"srv": "srv", "run": "var/run", "log": "var/log", "nginx": "var/run/nginx"}
         text = servers.render(
-            "stack/erp5/neo/nginx.conf.in",
+            "stack/erp5/lib/nginx.conf.in",
             directory={name: str(folder / path) for name, path in names.items()},
             ip=HOST,
             control_port=self.control.port,
@@ -182,11 +182,14 @@ class NodePartition(Partition):
         found = supervisor.status(self.config.service(name))
         return found.child_pid if found else 0
 
+    def runs_master(self) -> bool:
+        """Whether NEO's own program runs, and not only what waits in its place."""
+        command = Path(f"/proc/{self.pid('master')}/cmdline")
+        return command.exists() and b"neo_master.py" in command.read_bytes()
+
     def fenced(self) -> bool:
         """Whether its master is to stay stopped, and none runs."""
-        command = Path(f"/proc/{self.pid('master')}/cmdline")
-        runs = command.exists() and b"neo_master.py" in command.read_bytes()
-        return node_role.of(self.config).load().fenced is not None and not runs
+        return node_role.of(self.config).load().fenced is not None and not self.runs_master()
 
     def kept(self) -> list[str]:
         """The databases that were put aside."""
@@ -254,6 +257,7 @@ class Site(Acting, Partition):
             cluster=self.name,
             network=node.network,
             masters=self.config.masters,
+            cluster_control=f"{HOST}:{self.control.port}",
             master=node.master,
             storages=node.storages,
             partitions=self.config.partitions,
@@ -334,6 +338,10 @@ class Site(Acting, Partition):
             answer = node_actions.do(node.config, "tids", {"after": tids.text(0), "limit": "1000000"})
             found.update(map(tids.parse, answer["tids"]))
         return sorted(found)
+
+    def judged(self) -> str:
+        """What the promise neo-cluster says now."""
+        return "\n".join(verdict.cluster(status.gather(self.config, times.now())).sentences)
 
     @property
     def state(self) -> RoleState:

@@ -92,6 +92,7 @@ class Site:
             cluster=name,
             network=network,
             masters=masters,
+            cluster_control="",
             master=True,
             storages=1,
             partitions=4,

@@ -47,6 +47,7 @@ class Services:
             cluster=name,
             network=Network("127.0.0.1", master, admin, storage),
             masters=(f"127.0.0.1:{master}",),
+            cluster_control="",
             master=True,
             storages=2,
             partitions=3,

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from slapos.recipe.erp5.neo import node_role
 from slapos.recipe.erp5.neo import tid as tids
 from tests.service.acting import ended
 from tests.service.neo_role_fixtures import Site, Sites
@@ -123,6 +124,40 @@ def test_a_fence_whose_nodes_cannot_be_reached_is_none(sites: Sites):
     old.nodes[0].start_control()
     wait_for(old.fenced, "the fence to be put up")
     assert new.acted("takeover", control_url=old.url).endswith("; the old primary old is fenced")
+
+
+def test_a_node_that_was_away_while_its_cluster_was_fenced_serves_nobody(sites: Sites):
+    old, new = sites.pair()
+    node = old.nodes[0]
+    node.end()  # as with its machine; the cluster's own partition is on another one
+    new.wait("STARTING_BACKUP")
+    warned = ended(new.act("takeover", "--dry-run", control_url=old.url), everything=True)
+    assert warned[0] == 0
+    assert (
+        "warn: of the nodes of old, neo-node-0 cannot be reached by its own partition, and are fenced as soon as they"
+        " can: see that no master runs there\n"
+    ) in warned[1]
+    said = new.acted("takeover", control_url=old.url)
+    assert said.endswith(
+        "; the old primary old is fenced, but of its nodes, neo-node-0 could not be reached: see that no master runs"
+        " there"
+    )
+    new.wait("RUNNING")
+    not_yet = "the old primary old is fenced, but of its nodes, neo-node-0 could not be reached since "
+    assert not_yet in new.judged()
+    # The node comes back, and nobody is there to tell it of the fence.
+    for name in node.config.services:
+        node.start_service(name)
+    log = node.folder / "var/log/service-master.log"
+    wait_for(lambda: "the cluster old is fenced since " in log.read_text(), "the master to be held up")
+    assert not node.runs_master() and node_role.of(node.config).load().fenced is None
+    node.start_control()
+    wait_for(old.fenced, "the node to be fenced as well")
+    wait_for(lambda: new.state.fence_pending is None, "the new primary to know of it")
+    assert not_yet not in new.judged()
+    assert not node.runs_master()
+    old.acted("resume", force=True)
+    old.wait("RUNNING")
 
 
 def test_another_ones_token_fences_nobody(sites: Sites):

@@ -45,12 +45,14 @@ class Instance:
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.published, self.requests, self.refuses = folder, {}, [], False
-        self.ssl = {"caucased-url": "", "secret": ""}
+        self.ssl, self.homeless = {"caucased-url": "", "secret": ""}, set()
         monkeypatch.setattr(neo_nodes, "asker", lambda buildout, connection: self.ask)
 
     def ask(self, name, parameters, sla):
         if self.refuses:
-            raise UserError("no free partition")
+            raise UserError("no")
+        if name in self.homeless:
+            raise requests.NoPartition("no free partition")
         self.requests.append((name, parameters, sla))
         return self.published.get(name, {})
 
@@ -68,7 +70,7 @@ class Instance:
         more = dict.fromkeys(requests.CONNECTION, "")
         more |= {"created-path": options["storage-path"], "told-path": str(self.folder / "neo/told.json")}
         options |= more | {"autostart": configuration["autostart"], "ssl": self.ssl}
-        options |= {"innodb-buffer-pool-size": 128 << 20}
+        options |= {"innodb-buffer-pool-size": 128 << 20, "control-ip": "::1", "control-port": "28000"}
         assert Nodes(None, "nodes", options).install() == ()
         return options
 
@@ -158,18 +160,36 @@ def test_nodes_are_told_of_the_masters_once_all_have_published(instance):
     assert {json.dumps(sla) for _, _, sla in instance.requests} == {'{"computer_guid": "COMP-1"}'}
     assert {parameters["autostart"] for _, parameters, _ in instance.requests} == {4}
     assert {parameters["engine"] for _, parameters, _ in instance.requests} == {"SQLite"}
+    assert {parameters["cluster-control"] for _, parameters, _ in instance.requests} == {"[::1]:28000"}
     assert len(instance.requests) == 6
     instance.process(**wanted)
     assert len(instance.requests) == 3
 
 
+def complete(missing, unsatisfied=()):
+    return Complete(None, "complete", {"what": "addresses", "missing": missing, "unsatisfied": unsatisfied}).install()
+
+
 def test_processing_fails_until_all_nodes_have_published():
     with pytest.raises(UserError) as caught:
-        Complete(None, "complete", {"what": "addresses", "missing": ["neo-node-0", "neo-node-1"]}).install()
+        complete(["neo-node-0", "neo-node-1"])
     assert str(caught.value) == (
         "neo-node-0, neo-node-1: no addresses published yet, expected them after some processing."
     )
-    assert Complete(None, "complete", {"what": "addresses", "missing": []}).install() == ()
+    with pytest.raises(UserError) as caught:
+        complete(["neo-node-0", "neo-node-1"], ["neo-node-1"])
+    assert str(caught.value) == (
+        "neo-node-1: no partition yet, expected the Master to give one: see that a computer which fits (sla) has a free"
+        " partition. neo-node-0: no addresses published yet, expected them after some processing."
+    )
+    assert complete([]) == ()
+
+
+def test_a_node_without_a_partition_is_told_from_one_that_has_published_nothing(instance):
+    instance.homeless = {"neo-node-1"}
+    options = instance.process(**nodes(1, 1))
+    assert (options["missing"], options["unsatisfied"]) == (["neo-node-0", "neo-node-1"], ["neo-node-1"])
+    assert [one["has-partition"] for one in options["found"]] == [True, False]
 
 
 def test_a_master_that_refuses_changes_nothing(created):
@@ -177,6 +197,23 @@ def test_a_master_that_refuses_changes_nothing(created):
     options = created.process(**nodes(2, 1))
     assert options["missing"] == ["neo-node-0", "neo-node-1"]
     assert (options["masters"], options["admins"]) == (["a:30000"], ["a:31000", "a:31001"])
+
+
+def test_a_shorter_node_list_takes_no_storage_away_so_that_replicas_and_masters_have_enough(instance):
+    wanted = {"replicas": 1, "masters": 2}
+    instance.publish("neo-node-0", "neo-node-1")
+    instance.process(**wanted, **nodes(1, 1))
+    options = instance.process(**wanted, **nodes(1))
+    assert [(node["name"], node["listed"]) for node in options["nodes"]] == [
+        ("neo-node-0", True),
+        ("neo-node-1", False),
+    ]
+    assert options["differences"] == [
+        "neo-node-1 is not in node-list any more, but the cluster has it, with one storage; nothing is deleted: put it"
+        " back into node-list"
+    ]
+    with pytest.raises(UserError, match="^masters: 3 masters need as many nodes, and there are 1; give fewer, or add"):
+        instance.process(**wanted | {"masters": 3}, **nodes(1))
 
 
 def test_until_there_is_a_database_the_parameters_can_be_mended(instance):

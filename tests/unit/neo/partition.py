@@ -38,6 +38,7 @@ def node(partition: Path, **fields: Any) -> NodeConfig:
         cluster="copy",
         network=Network("127.0.0.1", 30000, 31000, 10000),
         masters=("127.0.0.1:30000", "127.0.0.1:30001"),
+        cluster_control="",
         master=True,
         storages=2,
         partitions=12,

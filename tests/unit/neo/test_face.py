@@ -120,6 +120,11 @@ def test_before_anybody_has_looked(tmp_path):
             " again every few seconds",
         ),
         (
+            RoleState(fence_pending=PendingFence("old", URL, AT, undone=("neo-node-1",))),
+            f"The old primary old is stopped, but for what may run on its neo-node-1, since {AT}; this is tried again"
+            " every few seconds",
+        ),
+        (
             RoleState(last=Change("takeover", AT, "old", "", "0x04")),
             f"The last change of role was the takeover of {AT}, cut at 0x04",
         ),

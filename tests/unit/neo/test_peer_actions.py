@@ -2,10 +2,11 @@
 """What others may ask of a cluster, and what neo-control goes on with, with everything outside it made up."""
 
 import contextlib
+import dataclasses
 
 import pytest
 
-from slapos.recipe.erp5.control import journal
+from slapos.recipe.erp5.control import action, journal
 from slapos.recipe.erp5.errors import Refused, ServerError
 from slapos.recipe.erp5.neo import fence, nodes, old_primary, peer_actions, promote, role_state, watch
 from slapos.recipe.erp5.neo.ask import Status
@@ -20,7 +21,7 @@ QUESTION = {
     "by": "its backup new",
     "new-cluster": "new",
     "new-masters": "a:9",
-    "reason": "takeover of its backup new",
+    "reason": "takeover",
     "tid": "",
 }
 NEW = Upstream("new", "a:9")
@@ -70,17 +71,19 @@ def config(tmp_path):
 
 
 def test_a_primary_is_fenced_and_tells_its_last_transaction(world, config):
-    assert peer_actions.do(config, "fence", QUESTION) == {"tid": "0x0000000000000009", "role": "primary"}
+    assert peer_actions.do(config, "fence", QUESTION) == {"tid": "0x0000000000000009", "role": "primary", "undone": ""}
     fenced = role_state.of(config).load().fenced
     assert fenced and (fenced.by, fenced.new_primary, fenced.undone) == ("its backup new", NEW, ())
     (entry,) = journal.last(config)
-    assert entry.sentence == (
-        "the masters of this cluster are stopped, as its backup new asked for it (takeover of its backup new)"
-    )
+    assert entry.sentence == ("the masters of this cluster are stopped, as its backup new asked for it (takeover)")
     # And once more, to be told where it was cut.
     peer_actions.do(config, "fence", QUESTION | {"tid": "0x0000000000000008"})
     fenced = role_state.of(config).load().fenced
     assert fenced and fenced.tid == "0x0000000000000008"
+    # Whoever asks again only hears how far it is: no other action is kept waiting, nor the journal filled.
+    with action.running(config, "fence", "page"):
+        told = peer_actions.do(config, "fence", QUESTION | {"tid": "0x0000000000000008"})
+    assert told == {"tid": "", "role": "primary", "undone": ""}
 
 
 def test_a_node_that_cannot_be_reached_while_the_cluster_serves_is_no_fence(world, config):
@@ -103,14 +106,20 @@ def test_a_node_that_cannot_be_reached_while_the_cluster_serves_is_no_fence(worl
 
 def test_a_node_that_cannot_be_reached_while_nobody_serves_is_left_for_later(world, config):
     world.errors, world.status = {"neo-node-0": "it does not answer"}, Status()
-    assert peer_actions.do(config, "fence", QUESTION) == {"tid": "", "role": "primary"}
+    assert peer_actions.do(config, "fence", QUESTION) == {"tid": "", "role": "primary", "undone": "neo-node-0"}
     (entry,) = journal.last(config)
     assert entry.sentence.endswith("; neo-node-0 could not be reached, which neo-control goes on with")
+    for _ in range(2):
+        told = peer_actions.do(config, "fence", QUESTION | {"tid": "0x0000000000000008"})
+        assert told == {"tid": "", "role": "primary", "undone": "neo-node-0"}
+    fenced = role_state.of(config).load().fenced
+    assert fenced and (fenced.tid, fenced.undone) == ("0x0000000000000008", ("neo-node-0",))
+    assert len(journal.last(config)) == 2
 
 
 def test_a_backup_is_not_fenced(world, config):
     world.status = status()
-    assert peer_actions.do(config, "fence", QUESTION) == {"tid": "", "role": "backup"}
+    assert peer_actions.do(config, "fence", QUESTION) == {"tid": "", "role": "backup", "undone": ""}
     assert (world.asked, role_state.of(config).load()) == ([], RoleState())
 
 
@@ -180,9 +189,15 @@ def test_only_a_primary_fences_the_one_before_it(world, config, state, monkeypat
     assert role_state.of(config).load() == state
 
 
-@pytest.mark.parametrize("unfenced", [True, False])
-def test_the_old_primary_is_told_where_it_was_cut(world, config, monkeypatch, unfenced):
-    asked = []
+class Asked(list):
+    """What the old primary was asked for; it answers that its nodes `undone` could not be reached."""
+
+    undone = ""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    made = Asked()
 
     class Peer:
         def __init__(self, url):
@@ -198,16 +213,43 @@ def test_the_old_primary_is_told_where_it_was_cut(world, config, monkeypatch, un
             pass
 
         def call(self, name, parameters, timeout):
-            asked.append((name, parameters))
+            made.append((name, parameters))
+            return {"tid": "", "role": "primary", "undone": made.undone}
 
     monkeypatch.setattr(watch, "Peer", Peer)
+    return made
+
+
+def test_the_old_primary_is_asked_until_all_of_its_nodes_are_fenced(world, config, asked):
+    last = Change("takeover", AT, "old", "", PROMOTION.tid, True)
+    role_state.of(config).change(fence_pending=PendingFence("old", URL, AT), last=last)
+    asked.undone = "neo-node-1 neo-node-2"
+    with pytest.raises(ServerError) as error:
+        watch.fence_old_primary(config)
+    assert str(error.value) == (
+        "the old primary old is fenced, but of its nodes, neo-node-1 and neo-node-2 could not be reached: see that no"
+        " master runs there"
+    )
+    state = role_state.of(config).load()
+    assert state.fence_pending and state.fence_pending.undone == ("neo-node-1", "neo-node-2")
+    assert state.last == dataclasses.replace(last, unfenced=False)
+    asked.undone = ""
+    watch.fence_old_primary(config)
+    assert role_state.of(config).load().fence_pending is None
+    (entry,) = journal.last(config)
+    assert (entry.action, len(asked)) == ("fence-old-primary", 2)
+
+
+@pytest.mark.parametrize("unfenced", [True, False])
+def test_the_old_primary_is_told_where_it_was_cut(world, config, asked, unfenced):
     last = Change("takeover", AT, "old", "", PROMOTION.tid, unfenced)
     role_state.of(config).change(fence_pending=PendingFence("old", URL, AT), last=last)
     watch.fence_old_primary(config)
     ((name, parameters),) = asked
     assert (name, parameters["cluster"], parameters["tid"]) == ("fence", "old", PROMOTION.tid)
     assert (parameters["new-cluster"], parameters["new-masters"]) == ("copy", "a:1")
-    assert role_state.of(config).load().fence_pending is None
+    state = role_state.of(config).load()
+    assert (state.fence_pending, state.last and state.last.unfenced) == (None, False)
     if not unfenced:  # which the takeover has said
         assert journal.last(config) == ()
         return

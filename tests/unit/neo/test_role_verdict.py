@@ -70,6 +70,16 @@ def test_an_old_primary_that_is_not_fenced_yet():
     assert problems(dataclasses.replace(role, last=dataclasses.replace(TAKEN_OVER, unfenced=False))) == []
 
 
+@pytest.mark.parametrize("unfenced", [True, False])
+def test_an_old_primary_with_nodes_that_it_cannot_reach(unfenced):
+    last = dataclasses.replace(TAKEN_OVER, unfenced=unfenced)
+    role = RoleState(fence_pending=PendingFence("old", URL, AT, undone=("neo-node-1",)), last=last)
+    assert problems(role) == [
+        f"the old primary old is fenced, but of its nodes, neo-node-1 could not be reached since {AT}, expected all of"
+        " its masters to be stopped: see that none runs there, and neo-control goes on asking"
+    ]
+
+
 def test_parameters_that_know_nothing_of_a_rejoin():
     expected = (
         "expected parameters that say what it is: set upstream-cluster to new and upstream-masters to 127.0.0.1:30100,"
@@ -99,6 +109,44 @@ def test_a_takeover_is_told_while_all_is_well():
         f"; it was a backup of old, and was taken over at {AT} by takeover, cut at 0x0400; nobody has fenced old"
         in (verdict._cluster_summary(Snapshot(config, NOW, found, (), role)))
     )
+
+
+DETACHED = Change("detach", AT, "old", "", "0x0400")
+PRIMARY = Status("RUNNING", "M1", 12, 0, None, 1 << 60, 5)
+
+
+@pytest.mark.parametrize("last", [TAKEN_OVER, DETACHED])
+def test_the_upstream_of_the_last_takeover_may_stay_in_the_parameters(last):
+    """The promise itself had asked for it, of a cluster that was created as a primary, and then was a backup."""
+    for upstream in (None, NEW):
+        config = partition.cluster(upstream=upstream, requested_upstream=UPSTREAM)
+        found = Snapshot(config, NOW, PRIMARY, (), RoleState(last=last))
+        assert list(verdict._parameter_problems(found)) == []
+
+
+@pytest.mark.parametrize(("last", "did"), [(TAKEN_OVER, "was taken over"), (DETACHED, "was detached")])
+@pytest.mark.parametrize(
+    ("upstream", "none", "becomes"),
+    [
+        (None, "no parameter makes it one", "does"),
+        (UPSTREAM, "no parameter changes that", "makes it a backup of new"),
+    ],
+)
+def test_another_upstream_in_the_parameters_is_a_matter_of_a_rejoin(last, did, upstream, none, becomes):
+    config = partition.cluster(upstream=upstream, requested_upstream=NEW)
+    assert list(verdict._parameter_problems(Snapshot(config, NOW, PRIMARY, (), RoleState(last=last)))) == [
+        f"upstream-cluster is new, but the database {did} from old, and {none}: leave upstream-cluster and"
+        f" upstream-masters out, or run bin/neo-rejoin, which {becomes}"
+    ]
+
+
+def test_a_detach_is_told_while_all_is_well():
+    for upstream in (None, UPSTREAM):
+        config = partition.cluster(upstream=upstream, requested_upstream=upstream)
+        summary = verdict._cluster_summary(Snapshot(config, NOW, PRIMARY, (), RoleState(last=DETACHED)))
+        assert summary.endswith(
+            f"; it was a backup of old, and follows it no longer since {AT} by detach, cut at 0x0400"
+        )
 
 
 def test_a_node_that_is_fenced():

@@ -71,6 +71,21 @@ def test_a_living_upstream_is_fenced_first():
     ]
 
 
+def test_what_a_dry_run_has_asked_of_the_upstreams_partition():
+    assert lines(snapshot(control_url=URL, unreached=("neo-node-0", "neo-node-1")))[2:] == [
+        "warn: of the nodes of old, neo-node-0 and neo-node-1 cannot be reached by its own partition, and are fenced as"
+        " soon as they can: see that no master runs there",
+    ]
+    assert lines(snapshot(control_url=URL, control_error="timed out"))[2:] == [
+        "warn: old cannot be fenced yet (timed out): that is tried until it succeeds, see that it stays down until"
+        " then",
+    ]
+    assert lines(snapshot(control_url=URL, control_error="timed out", answers=True))[1:] == [
+        "force: old could not be fenced (timed out), expected its control page at the takeover-url that is known here:"
+        " remove the cause, or stop its masters",
+    ]
+
+
 def test_what_is_behind_a_living_upstream_is_fetched():
     judged = snapshot(status(backup_tid=later(-5)), answers=True, control_url=URL)
     found = takeover.decide(judged)

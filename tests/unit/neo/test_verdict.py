@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from slapos.recipe.erp5.neo import status as gathering
 from slapos.recipe.erp5.neo import tid, verdict
 from slapos.recipe.erp5.neo.ask import Node, Status
 from slapos.recipe.erp5.neo.config import BackupCluster, Monitor, Upstream
@@ -75,6 +76,17 @@ def test_one_that_serves_nobody(state):
     assert said(up(state), replicas=1) == (False, (text + remedy,))
 
 
+def test_one_whose_nodes_have_no_partition():
+    node = partition.cluster().nodes[0]
+    nodes = tuple(dataclasses.replace(node, name=f"neo-node-{n}", published=False, has_partition=n < 1) for n in (0, 1))
+    assert said(Status(), nodes=nodes, masters=())[1] == (
+        "neo-node-1 has no partition yet, expected the Master to give one: see that a computer which fits (sla) has a"
+        " free partition; no node starts anything before",
+        "neo-node-0 has not published any addresses yet, expected all nodes to do so: process the instances (slapos"
+        " node instance); no node starts anything before",
+    )
+
+
 def test_one_whose_nodes_are_not_all_there_yet():
     node = partition.cluster().nodes[0]
     nodes = tuple(dataclasses.replace(node, name=f"neo-node-{n}", published=n == 1) for n in range(3))
@@ -130,14 +142,16 @@ def test_a_first_copy_is_told_and_is_no_lag():
 
 
 @pytest.mark.parametrize(
-    "has, text", [(at(65), "has all up to 2026-11-28T11:58:55Z"), (0, "has nothing of it yet")], ids=["some", "nothing"]
+    "has, text, more",
+    [(at(65), "has all up to 2026-11-28T11:58:55Z", ", or take over"), (0, "has nothing of it yet", "")],
+    ids=["some", "nothing"],
 )
-def test_an_upstream_that_does_not_answer(has, text):
+def test_an_upstream_that_does_not_answer(has, text, more):
     assert said(following(cluster_state="STARTING_BACKUP", backup_tid=has), **BACKUP) == (
         False,
         (
             f"the cluster is STARTING_BACKUP, as its upstream main at 127.0.0.9:30000 does not answer, and it {text},"
-            " expected BACKINGUP: start the upstream, look at the network between them, or take over",
+            f" expected BACKINGUP: start the upstream, look at the network between them{more}",
         ),
     )
 
@@ -173,9 +187,8 @@ OTHER = Upstream("other", "b:1")
             up(),
             None,
             OTHER,
-            "upstream-cluster is other, but the database was not created as a backup, and no parameter makes it"
-            " one: leave"
-            " upstream-cluster and upstream-masters out, or request another instance",
+            "upstream-cluster is other, but the database was not created as a backup, and no parameter makes it one:"
+            " leave upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which does",
         ),
         (
             following(),
@@ -190,14 +203,14 @@ OTHER = Upstream("other", "b:1")
             OTHER,
             "upstream-cluster is other, but the database is a backup of main, and no parameter changes that: give"
             " main and"
-            " 127.0.0.9:30000 again, or request another instance",
+            " 127.0.0.9:30000 again, or run bin/neo-rejoin, which makes it a backup of other",
         ),
         (
             up(),
             UPSTREAM,
             OTHER,
             "upstream-cluster is other, but the database was taken over from main, and no parameter changes that: leave"
-            " upstream-cluster and upstream-masters out, or request another instance",
+            " upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which makes it a backup of other",
         ),
         (
             following(),
@@ -205,7 +218,7 @@ OTHER = Upstream("other", "b:1")
             Upstream("main", "c:1"),
             "upstream-masters is c:1, but the masters look for main at 127.0.0.9:30000, which no parameter changes:"
             " give"
-            " main and 127.0.0.9:30000 again",
+            " main and 127.0.0.9:30000 again, or run bin/neo-rejoin, which has them look there",
         ),
     ],
     ids=["added", "removed", "changed", "changed after a takeover", "moved"],
@@ -309,18 +322,28 @@ def test_a_node_that_is_well(tmp_path):
     )
 
 
+def test_an_upstream_with_another_number_of_partitions(tmp_path):
+    config = partition.node(tmp_path)
+    assert gathering.upstream_partitions(config) is None
+    config.upstream_partitions.write_text("24\n")
+    found = NodeSnapshot(config, NOW, (), upstream_partitions=gathering.upstream_partitions(config))
+    assert verdict.node(found).sentences == (
+        "partitions is 12, but the upstream has 24, expected the same, without which the master ends at each start, and"
+        " which no parameter changes: request another instance",
+    )
+
+
 def test_processes_that_do_not_run(tmp_path):
     waits = dataclasses.replace(RUNS, state=WAITING, next_start="2026-11-28T12:01:00Z", ends=(END, END))
     services = (
-        ServiceStatus(Service(tmp_path, "neo-admin"), None),
+        ServiceStatus(Service(tmp_path / "slappart3/var/run", "neo-admin"), None),
         ServiceStatus(Service(tmp_path, "neo-storage-0"), waits, "/p/storage-0.sqlite"),
     )
     assert node_said(*services, tmp_path=tmp_path) == (
         False,
         (
-            "no supervisor of the service neo-admin runs, expected it to run: process the instance (slapos node"
-            " instance)"
-            " to start it",
+            "no supervisor of the service neo-admin runs, expected it to run: start the services of its partition"
+            " (slapos node start 'slappart3:*')",
             "/p/storage-0.sqlite is not there, expected the database that was made once: bring it back; or, to have an"
             " empty one in its place, read what the log of this service says",
             "the service neo-storage-0 ended with status 1 at 2026-11-28T11:59:00Z, which nobody had asked for,"

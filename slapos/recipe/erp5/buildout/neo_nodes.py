@@ -18,6 +18,7 @@ from slapos.recipe.erp5.buildout import requests
 from slapos.recipe.erp5.buildout.neo_cluster import LAYOUT, Created, Node, field
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.neo.config import Upstream
+from slapos.recipe.erp5.words import bracketed
 
 ABSENT: Mapping[str, Any] = {"master": "", "admin": "", "storages": [], "control-url": ""}
 
@@ -35,14 +36,15 @@ class Told:
 
 class Recipe:
     """Options in: those of requests.CONNECTION, of the recipe `neo-cluster` those of LAYOUT, `upstream` and `nodes`;
-    `autostart` (bool), `innodb-buffer-pool-size` (bytes), `ssl` (what a node is told of the authority), and the files
-    that keep Created (`created-path`) and Told (`told-path`).
+    `autostart` (bool), `innodb-buffer-pool-size` (bytes), `ssl` (what a node is told of the authority), `control-ip`
+    and `control-port` (where the cluster's own control page answers), and the files that keep Created (`created-path`)
+    and Told (`told-path`).
 
     Options out, set while the section is initialised: `found` (a list of objects as neo.config.Node),
     `masters` and `admins` (lists of addresses, empty until all nodes have published theirs), the same as texts,
-    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person), and
-    `missing` (names of the nodes that have not published). When the part is installed, the nodes are told of new
-    masters, after Created was written.
+    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person),
+    `missing` (names of the nodes that have not published), and `unsatisfied` (those of them that have no partition).
+    When the part is installed, the nodes are told of new masters, after Created was written.
     """
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
@@ -51,8 +53,10 @@ class Recipe:
         self.cluster = {key: options[key] for key in (*LAYOUT, "upstream")}
         self.autostart = sum(node["storage_count"] for node in self.nodes) if options["autostart"] else 0
         self.ssl, self.pool = options["ssl"], options["innodb-buffer-pool-size"]
+        self.control = f"{bracketed(options['control-ip'])}:{options['control-port']}"
         self.ask = asker(buildout, {key: options[key] for key in requests.CONNECTION})
         self.told = load(self.told_path)
+        self.unsatisfied: list[str] = []
         found = [self._found(node) for node in self.nodes]
         missing = [node["name"] for node, one in zip(self.nodes, found, strict=True) if not is_complete(node, one)]
         # While a node that was added has not published its addresses yet, what was told before stays.
@@ -63,11 +67,12 @@ class Recipe:
                 "storage-count": node["storage_count"],
                 "listed": node["listed"],
                 "published": node["name"] not in missing,
+                "has-partition": node["name"] not in self.unsatisfied,
                 **{key: one.get(key, value) for key, value in ABSENT.items()},
             }
             for node, one in zip(self.nodes, found, strict=True)
         ]
-        options["missing"] = missing
+        options["missing"], options["unsatisfied"] = missing, self.unsatisfied
         options["requests"] = "".join(one.get("request", "") for one in found)
         for key, addresses in (("masters", self.telling.masters), ("admins", self.telling.admins)):
             options[key], options[f"{key}-text"] = list(addresses), " ".join(addresses)
@@ -76,13 +81,17 @@ class Recipe:
         """Request a node with what it was told before; what it has published, nothing when it cannot be requested."""
         try:
             return self._request(node, self.told.masters)
-        except UserError:
-            return {}
+        except requests.NoPartition:
+            self.unsatisfied.append(node["name"])
+        except UserError:  # which has been logged
+            pass
+        return {}
 
     def _request(self, node: Mapping[str, Any], masters: Sequence[str]) -> Mapping[str, Any]:
         sla = json.loads(node["sla"])
         wanted = parameters(self.cluster, self.autostart, node, masters, self.ssl)
-        return self.ask(node["name"], wanted | {"innodb-buffer-pool-size": self.pool}, sla)
+        ours = {"innodb-buffer-pool-size": self.pool, "cluster-control": self.control}
+        return self.ask(node["name"], wanted | ours, sla)
 
     def install(self) -> tuple[str, ...]:
         if self.telling.masters:

@@ -84,7 +84,8 @@ class ClusterTls:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster, as it was requested: `listed` says that `node-list` still has it.
+    """A node of the cluster, as it was requested: `listed` says that `node-list` still has it, `has_partition` that the
+    Master has given it one.
 
     The addresses of its processes are known once the node has published them: `master` is empty where it has none.
     `control_url` is where it does what it is asked for (node_actions.py), with its token.
@@ -98,6 +99,7 @@ class Node:
     admin: str
     storages: tuple[str, ...]
     control_url: str = field(default="", repr=False)
+    has_partition: bool = True
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,9 @@ class MySQL:
 class NodeConfig(Partition):
     """`etc/neo-node.json`: what the programs of a node's partition know.
 
-    `masters` is empty until the cluster's partition has all addresses: nothing starts before. `founding`: the node is
+    `masters` is empty until the cluster's partition has all addresses: nothing starts before. `cluster_control` is
+    where that one's control page answers (`host:port`), which a master asks whether the cluster is fenced, or empty:
+    nobody is asked. `founding`: the node is
     one of those that the database was created on. `autostart` is how many storages a new cluster waits for before it
     starts by itself; 0: it does not. `upstream` is what a new database is to be a backup of, or None. `mysql` is None
     where the storages have the engine SQLite.
@@ -217,6 +221,7 @@ class NodeConfig(Partition):
     cluster: str
     network: Network
     masters: tuple[str, ...]
+    cluster_control: str
     master: bool
     storages: int
     partitions: int
@@ -284,6 +289,11 @@ class NodeConfig(Partition):
     def new_flag(self) -> Path:
         """There from the creation of a backup until its first copy is complete (py2/neo_master.py)."""
         return self.path("srv", "neo", "new")
+
+    @property
+    def upstream_partitions(self) -> Path:
+        """There while the upstream has another number of partitions, which it holds (py2/neo_master.py)."""
+        return self.new_flag.with_name("upstream-partitions")
 
     @property
     def upstream_file(self) -> Path:

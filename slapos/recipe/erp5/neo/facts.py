@@ -19,6 +19,7 @@ from slapos.recipe.erp5.neo.ask import Node, Status
 from slapos.recipe.erp5.neo.config import PROGRAMS, ClusterConfig, Upstream
 from slapos.recipe.erp5.neo.role_state import RoleState
 from slapos.recipe.erp5.neo.status import Snapshot
+from slapos.recipe.erp5.words import listing
 
 CLUSTER = "neo-cluster"
 """The promise whose judgement is made here anew, of the last look."""
@@ -129,6 +130,8 @@ def notes(state: RoleState) -> Iterator[str]:
         name, since = state.fence_pending.cluster, state.fence_pending.since
         unfenced = state.last is not None and state.last.unfenced
         what = "could not be stopped" if unfenced else "is stopped, and was not told yet what the takeover kept,"
+        if undone := listing(state.fence_pending.undone):
+            what = f"is stopped, but for what may run on its {undone},"
         yield f"The old primary {name} {what} since {since}; this is tried again every few seconds"
     if state.last and not state.last.primary_now:
         yield f"The last change of role was the {state.last.action} of {state.last.at}, cut at {state.last.tid}"

@@ -3,23 +3,27 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control.action import Act
 from slapos.recipe.erp5.control.peer_client import Peer, PeerRefused, PeerUnreachable
-from slapos.recipe.erp5.errors import ServerError
+from slapos.recipe.erp5.errors import ConfigurationError, ServerError
 from slapos.recipe.erp5.neo import look, preflight
 from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.ask import Asker
 from slapos.recipe.erp5.neo.config import ClusterConfig
 from slapos.recipe.erp5.neo.preflight import Snapshot
 from slapos.recipe.erp5.neo.role_state import PendingFence
+from slapos.recipe.erp5.words import listing
 
 GONE = 3.0
 """Seconds for a control page to answer at all."""
 FENCING = 40.0
 """Seconds for one that answers to stop its masters: those that hang are killed."""
+LOOKING = 15.0
+"""Seconds for one that answers to look at all of its cluster."""
 CLOSING = 20.0
 """Seconds for one that answers to send its clients away."""
 FETCHING = 15.0
@@ -33,7 +37,7 @@ LOOK = 0.1
 class OldPrimary:
     """What became of it: `fenced`, its last transaction then (`tid`, None: not known), or `pending`; or neither.
 
-    `sentence` says so.
+    `sentence` says so. It is fenced also while nodes of it are `pending.undone`.
     """
 
     sentence: str
@@ -61,8 +65,7 @@ def fence(config: ClusterConfig, act: Act, ask: Asker, snapshot: Snapshot, force
             if snapshot.answers:
                 _fetch_the_rest(act, ask, peer, name)
             act.step(f"fence the old primary {name}, which stops its masters")
-            reason = f"{act.action} of its backup {config.cluster}"
-            answer = peer.call("fence", question(config, name, reason, ""), FENCING)
+            answer = peer.call("fence", question(config, name, act.action, ""), FENCING)
     except (PeerUnreachable, PeerRefused) as error:
         if alive and not forced:
             raise ServerError(
@@ -72,9 +75,40 @@ def fence(config: ClusterConfig, act: Act, ask: Asker, snapshot: Snapshot, force
         process.log(f"warning: the old primary {name} is not fenced: {error}")
         text = f"the old primary {name} is not fenced yet ({error}): that is tried until it succeeds"
         return OldPrimary(text, pending=pending)
-    last = str(answer.get("tid", ""))
+    last, undone = str(answer.get("tid", "")), undone_of(answer)
     # It is told later where it was cut, so that it knows from where on to compare when it comes back.
-    return OldPrimary(f"the old primary {name} is fenced", True, tids.parse(last) if last else None, pending)
+    pending = dataclasses.replace(pending, undone=undone)
+    return OldPrimary(fenced_sentence(name, undone), True, tids.parse(last) if last else None, pending)
+
+
+def undone_of(answer: Mapping[str, object]) -> tuple[str, ...]:
+    """The nodes that a cluster which was asked to fence itself could not reach, by its answer."""
+    return tuple(str(answer.get("undone", ""))[:1000].split())
+
+
+def fenced_sentence(name: str, undone: tuple[str, ...]) -> str:
+    """What has become of an old primary that is fenced: its own partition stops the masters of nodes that come back."""
+    if not undone:
+        return f"the old primary {name} is fenced"
+    return (
+        f"the old primary {name} is fenced, but of its nodes, {listing(undone)} could not be reached: see that no"
+        " master runs there"
+    )
+
+
+def seen(snapshot: Snapshot) -> Snapshot:
+    """The same, with what the upstream's own partition would meet with at a fence, where it can be asked."""
+    if not snapshot.control_url:
+        return snapshot
+    try:
+        with Peer(snapshot.control_url) as peer:
+            peer.ready(GONE)
+            told = peer.call("status", {}, LOOKING)
+    except (PeerUnreachable, PeerRefused, ConfigurationError) as error:
+        return dataclasses.replace(snapshot, control_error=str(error))
+    if told.get("cluster") != snapshot.upstream_name:
+        return dataclasses.replace(snapshot, control_error=f"it is that of the cluster {told.get('cluster')}")
+    return dataclasses.replace(snapshot, unreached=tuple(str(told.get("unreached", "")).split()))
 
 
 def _fetch_the_rest(act: Act, ask: Asker, peer: Peer, name: str) -> None:

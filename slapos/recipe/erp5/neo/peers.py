@@ -23,13 +23,21 @@ def _do_on_node(config: NodeConfig, name: str, parameters: dict[str, str]) -> di
     return node_actions.do(config, name, parameters)
 
 
+def _token_of(config: ClusterConfig, public_name: str) -> str:
+    from slapos.recipe.erp5.neo import peer_actions
+
+    return peer_actions.token_of(config, public_name)
+
+
 OF_CLUSTER = Peers(
     {
         "status": _asks(),
+        "is-fenced": Question(frozenset({"id"}), by_its_own_secret=True),  # by a node of its own, with that one's token
         "close": _asks("cluster"),
         "fence": _asks("cluster", "by", "new-cluster", "new-masters", "reason", "tid"),
     },
     _do,
+    _token_of,
 )
 OF_NODE = Peers(
     {

@@ -28,7 +28,8 @@ class Snapshot:
 
     `upstream` is what it follows; `answers` whether that one does now, as asked itself (`error` says why not);
     `known_tid` the last transaction that it was seen to have, at `known_at` (times.py); `control_url` the upstream's
-    takeover-url, or empty. `fenced`: it was, by this very action.
+    takeover-url, or empty. `fenced`: it was, by this very action. A dry run knows also why nobody answers at the
+    control URL (`control_error`), and which nodes of the upstream its own partition cannot reach (`unreached`).
     """
 
     now: datetime
@@ -41,6 +42,8 @@ class Snapshot:
     known_at: str = ""
     control_url: str = dataclasses.field(default="", repr=False)
     fenced: bool = False
+    control_error: str = ""
+    unreached: tuple[str, ...] = ()
 
     @property
     def upstream_name(self) -> str:

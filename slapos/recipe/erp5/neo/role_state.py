@@ -25,12 +25,16 @@ class Fence:
 
 @dataclass(frozen=True)
 class PendingFence:
-    """An old primary `cluster` that has still to be fenced, or to be told `tid`, by `control_url`."""
+    """An old primary `cluster` that has still to be fenced, or to be told `tid`, by `control_url`.
+
+    `undone` are nodes of it whose masters it could not stop yet: its fence holds for all others.
+    """
 
     cluster: str
     control_url: str = field(repr=False)
     since: str
     tid: str = ""
+    undone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from slapos.recipe.erp5.neo.node_role import NodeFence
 from slapos.recipe.erp5.neo.status import Snapshot
+from slapos.recipe.erp5.words import listing
 
 RUNNING = "RUNNING"
 
@@ -50,7 +51,13 @@ def _unfinished(snapshot: Snapshot) -> Iterator[str]:
 
 def _unfenced(snapshot: Snapshot) -> Iterator[str]:
     pending, last = snapshot.role.fence_pending, snapshot.role.last
-    if pending and last and last.unfenced:
+    if pending and pending.undone:
+        yield (
+            f"the old primary {pending.cluster} is fenced, but of its nodes, {listing(pending.undone)} could not be"
+            f" reached since {pending.since}, expected all of its masters to be stopped: see that none runs there, and"
+            " neo-control goes on asking"
+        )
+    elif pending and last and last.unfenced:
         yield (
             f"the old primary {pending.cluster} is not fenced yet, as its control page has not answered since"
             f" {pending.since}, expected its masters to be stopped: see that nobody writes to it, and neo-control"

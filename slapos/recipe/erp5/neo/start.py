@@ -15,7 +15,7 @@ from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.errors import Refused
 from slapos.recipe.erp5.neo import config as configuration
-from slapos.recipe.erp5.neo import logs, mysql, node_role
+from slapos.recipe.erp5.neo import logs, mysql, start_fence
 from slapos.recipe.erp5.neo.config import ADMIN, MASTER, Followed, NodeConfig, Upstream, tls_options
 from slapos.recipe.erp5.words import bracketed
 
@@ -137,19 +137,11 @@ def prepared(config: NodeConfig, name: str) -> tuple[str, ...]:
 
 
 def unfenced(path: str, name: str) -> NodeConfig:
-    """The configuration at `path`, once the process `name` may run: a master waits while the node is fenced.
+    """The configuration at `path`, once the process `name` may run: a master waits while its cluster is fenced.
 
     Raises ConfigurationError.
     """
-    config = configuration.load_node(path)
-    if name != MASTER or node_role.of(config).load().fenced is None:
-        return config
-    fenced = node_role.of(config).load().fenced
-    said = f"since {fenced.at}, by {fenced.by} ({fenced.reason})" if fenced else ""
-    process.log(f"the master of this node is fenced {said}, and starts when that is resumed")
-    while node_role.of(config).load().fenced:
-        time.sleep(LOOK)
-    return configuration.load_node(path)
+    return start_fence.wait(path) if name == MASTER else configuration.load_node(path)
 
 
 def certified(config: NodeConfig) -> NodeConfig:

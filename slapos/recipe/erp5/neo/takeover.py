@@ -14,6 +14,7 @@ from slapos.recipe.erp5.neo.config import ClusterConfig
 from slapos.recipe.erp5.neo.old_primary import OldPrimary
 from slapos.recipe.erp5.neo.preflight import Snapshot
 from slapos.recipe.erp5.neo.status import asker
+from slapos.recipe.erp5.words import listing
 
 
 def run(config: ClusterConfig, act: Act, options: dict[str, Any]) -> str:
@@ -57,7 +58,7 @@ def check(config: ClusterConfig, options: dict[str, Any]) -> Preflight:
         begun = role_state.of(config).load()
         if begun.promotion and promote.is_unfinished(begun, ask.status()):
             return Preflight("takeover", (Reason(INFO, promote.unfinished_sentence(begun.promotion)),), None, 0.0)
-        return decide(look.snapshot(config, ask, times.now(), options.get("control-url", "")))
+        return decide(old_primary.seen(look.snapshot(config, ask, times.now(), options.get("control-url", ""))))
 
 
 # ---- decide
@@ -94,6 +95,30 @@ def _upstream_problems(snapshot: Snapshot) -> Iterator[Reason]:
                 f"nobody can fence {name} when it comes back, as its takeover-url is not known here, expected it in"
                 " upstream-control-url, or with this action: it would come back RUNNING, see that it does not",
             )
+    yield from _fencing(snapshot)
+
+
+def _fencing(snapshot: Snapshot) -> Iterator[Reason]:
+    """What a fence would meet with, where a dry run has asked."""
+    name = snapshot.upstream_name
+    if snapshot.control_error and snapshot.answers:
+        yield Reason(
+            FORCE,
+            f"{name} could not be fenced ({snapshot.control_error}), expected its control page at the takeover-url that"
+            " is known here: remove the cause, or stop its masters",
+        )
+    elif snapshot.control_error:
+        yield Reason(
+            WARN,
+            f"{name} cannot be fenced yet ({snapshot.control_error}): that is tried until it succeeds, see that it"
+            " stays down until then",
+        )
+    if snapshot.unreached:
+        yield Reason(
+            WARN,
+            f"of the nodes of {name}, {listing(snapshot.unreached)} cannot be reached by its own partition, and are"
+            " fenced as soon as they can: see that no master runs there",
+        )
 
 
 def _living_upstream(snapshot: Snapshot) -> Iterator[Reason]:

@@ -7,12 +7,14 @@
 - A new primary fences the old one as soon as that answers, and tells it where it was cut (fence_old_primary).
 """
 
+import dataclasses
 from collections.abc import Callable
 
 from slapos.recipe.erp5 import process, times
 from slapos.recipe.erp5.control import action, journal
 from slapos.recipe.erp5.control.journal import Entry
 from slapos.recipe.erp5.control.peer_client import Peer
+from slapos.recipe.erp5.errors import ServerError
 from slapos.recipe.erp5.neo import fence, nodes, old_primary, promote, rejoin, role_state
 from slapos.recipe.erp5.neo.config import ClusterConfig
 from slapos.recipe.erp5.neo.preflight import RUNNING
@@ -69,19 +71,26 @@ def enforce_fence(config: ClusterConfig) -> None:
 def fence_old_primary(config: ClusterConfig) -> None:
     """Fence the one that could not be reached at the takeover, or tell it the tid; once is enough, as a fence lasts.
 
-    Only a primary may claim that: not one that is fenced itself, or about to follow somebody.
+    Only a primary may claim that: not one that is fenced itself, or about to follow somebody. Raises ServerError while
+    it has nodes that it could not reach itself.
     """
     state = role_state.of(config).load()
     pending = state.fence_pending
     if pending is None or state.fenced or state.rejoin or state.promotion:
         return
-    reason = f"its backup {config.cluster} took over at {pending.since}"
+    reason = f"takeover at {pending.since}"
     tid = state.last.tid if state.last else ""
     with Peer(pending.control_url) as peer:
         peer.ready(old_primary.GONE)
-        peer.call("fence", old_primary.question(config, pending.cluster, reason, tid), old_primary.FENCING)
-    role_state.of(config).change(fence_pending=None)
+        answer = peer.call("fence", old_primary.question(config, pending.cluster, reason, tid), old_primary.FENCING)
+    last, undone = state.last, old_primary.undone_of(answer)
+    if last and last.unfenced:
+        last = dataclasses.replace(last, unfenced=False)
+    if undone:
+        role_state.of(config).change(fence_pending=dataclasses.replace(pending, undone=undone), last=last)
+        raise ServerError(old_primary.fenced_sentence(pending.cluster, undone))
+    role_state.of(config).change(fence_pending=None, last=last)
     sentence = f"the old primary {pending.cluster} is fenced now, and knows that it was cut at {tid}"
     process.log(sentence)
-    if state.last and state.last.unfenced:  # else the takeover has said so
+    if pending.undone or (state.last and state.last.unfenced):  # else the takeover has said so
         journal.append(config, Entry(times.text(times.now()), FENCE_OLD_PRIMARY, BY, "done", sentence, {"tid": tid}))
