@@ -98,7 +98,9 @@ class Node:
             # Partitions that are up to date too, once: services that were stopped with the node start again.
             self.slap._force_slapos_node_instance_all = left == runs - 1
             failure = self._run_once()
-            if failure and not left and not self.published(name):
+            if failure and left:
+                continue
+            if failure:
                 # Another instance of this node may be at fault, which is no fault of ours.
                 partitions = ",".join(path.name for path in self.partitions(name))
                 command = [f"{self.base}/bin/slapos", "node", "instance", "--force", "--only-cp", partitions]
