@@ -4,6 +4,7 @@ is kept of its creation, and of what the children have published."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -127,7 +128,8 @@ def check(parameters: Parameters, kept: Kept) -> None:
         )
     if not given:
         return
-    for sentence in (*_of_kind(given, kind), *_of_values(given), *_of_pieces(parameters), *_of_instance(given, kept)):
+    # One after the other: each relies on those before it.
+    for sentence in chain(_of_kind(given, kind), _of_values(given), _of_pieces(parameters), _of_instance(given, kept)):
         raise ConfigurationError(f"{sentence}.")
 
 
@@ -194,7 +196,7 @@ def mariadb(plan: Plan) -> dict[str, Any]:
     own, follow = plan.parameters["mariadb"], plan.follow
     given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
     if plan.identity:
-        given["database-list"] = _database_list(plan.identity["mysql-url-list"], own["database-list"])
+        given["database-list"] = _database_list(plan.identity, follow, own["database-list"])
     if follow:
         bootstrap = follow["mariadb-replication-bootstrap-url"]
         given["replication"] = own["replication"] | {
@@ -206,12 +208,19 @@ def mariadb(plan: Plan) -> dict[str, Any]:
     return given
 
 
-def _database_list(urls: Sequence[str], own: Sequence[Parameters]) -> list[dict[str, Any]]:
-    """The original's databases with their passwords, which the replica then publishes, too; and, for after a takeover,
-    further ones of its own parameters that have a password."""
+def _database_list(identity: Published, follow: Published, own: Sequence[Parameters]) -> list[dict[str, Any]]:
+    """The original's databases with their passwords, which the replica then publishes, too; those that it has got since,
+    and further ones of our own parameters that have a password. A password of our own parameters counts more than the
+    original's: it may have been changed in SQL after a takeover."""
     listed = {entry["name"]: dict(entry) for entry in own}
-    found = [{**listed.get(entry["name"], {}), **entry} for entry in databases(urls)]
-    names = {entry["name"] for entry in found}
+    first, later = databases(identity["mysql-url-list"]), databases(follow.get("mysql-url-list", []))
+    names = {entry["name"] for entry in first}
+    theirs = first + [entry for entry in later if entry["name"] not in names]
+    # MariaDB refuses a user with two passwords.
+    known = [*later, *first, *(entry for entry in own if "password" in entry)]
+    passwords = {entry["user"]: entry["password"] for entry in known}
+    found = [listed.get(entry["name"], {}) | entry | {"password": passwords[entry["user"]]} for entry in theirs]
+    names = {entry["name"] for entry in theirs}
     return found + [entry for name, entry in listed.items() if name not in names and "password" in entry]
 
 
