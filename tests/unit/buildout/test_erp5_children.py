@@ -12,7 +12,7 @@ from slapos.recipe.erp5.root import config as configuration
 from slapos.recipe.erp5.root import verdict
 from tests.render.partition import complete
 
-PRIMARY = "mysql://replication_user:R@127.0.0.1:20000/?tls=x"
+PRIMARY = "mysql://replication_user:R@127.0.0.1:20000/?endpoint=https%3A%2F%2F127.0.0.1%3A22000"
 MARIADB = {
     "database-list": ["mysql://erp5:a%40b@127.0.0.1:20000/erp5", "mysql://shop:s@127.0.0.1:20000/shop"],
     "replication-primary-url": PRIMARY,
@@ -307,6 +307,17 @@ def test_tls_follows_what_the_other_one_has(replica, original):
     assert replica.parameters("mariadb")["replication"]["replicate-with-tls"] is False
 
 
+def test_a_replica_with_tls_stays_one_when_it_is_told_by_pieces_whom_it_follows(original, tmp_path, monkeypatch):
+    made = Instance(tmp_path / "replica", monkeypatch)
+    made.published = {"mariadb": MARIADB, "neo": NEO | {"neo-cluster": "copy"}}
+    made.process(replica_of=original | {"neo-certificate-url": "http://SECRET@127.0.0.1:24000"})
+    certificates = "http://NEXT@127.0.0.1:24001"
+    next_one = {"upstream-cluster": "next", "upstream-masters": "127.0.0.1:30001"}
+    made.process(zodb={"neo": next_one | {"ssl": {"upstream-certificate-url": certificates}}})
+    ssl = made.parameters("neo")["ssl"]
+    assert (ssl["enable"], ssl["upstream-certificate-url"]) == (True, certificates)
+
+
 def test_when_replica_of_is_left_out_later_nothing_changes(replica, original):
     replica.process(replica_of=original)
     before = dict(replica.requests)
@@ -453,8 +464,80 @@ def test_until_the_databases_are_there_the_parameters_can_be_mended(original, tm
     assert fresh.parameters("neo")["partitions"] == 3
     fresh.process(replica_of=original)
     assert fresh.parameters("neo")["partitions"] == 24
-    fresh.process(zodb={"type": "zeo"})
-    assert "zeo" in fresh.requests
+    other = Instance(tmp_path / "other", monkeypatch)
+    other.process()
+    other.process(zodb={"type": "zeo"})
+    assert "zeo" in other.requests
+
+
+@pytest.mark.parametrize("there", [{}, {"mariadb": MARIADB}, {"neo": NEO | {"neo-cluster": "copy"}}])
+def test_a_replica_whose_databases_are_being_made_does_not_become_an_original_by_a_lost_parameter(
+    there, original, tmp_path, monkeypatch
+):
+    fresh = Instance(tmp_path / "fresh", monkeypatch)
+    fresh.process(replica_of=original)
+    before = dict(fresh.requests)
+    fresh.published = there
+    fresh.process()
+    options = fresh.process()
+    assert fresh.requests == before
+    assert options["published"]["inituser-password"] == original["inituser-password"]
+    assert fresh.refuse(zodb={"type": "zeo"}).startswith("zodb.type: it is zeo, ")
+
+
+def test_one_database_is_enough_to_be_an_original(original, tmp_path, monkeypatch):
+    fresh = Instance(tmp_path / "fresh", monkeypatch)
+    fresh.published["mariadb"] = MARIADB
+    fresh.process()
+    assert fresh.refuse(replica_of=original | {"neo-cluster": "x"}).startswith("replica-of: it is given, but this ERP5")
+
+
+def test_only_what_is_needed_of_the_original_is_kept(replica, original):
+    assert original["zope-1-control-url"] not in (replica.folder / "kept/erp5.json").read_text()
+    assert original["mariadb-takeover-url"] in (replica.folder / "kept/erp5.json").read_text()
+
+
+def test_pieces_count_once_replica_of_is_left_out(replica, original):
+    """As after a takeover, and a rejoin to the next primary."""
+    pieces = {"primary-url": "mysql://replication_user:N@127.0.0.1:20001/?endpoint=https%3A//127.0.0.1:22001"}
+    replica.process(mariadb={"replication": pieces})
+    assert replica.parameters("mariadb")["replication"]["primary-url"] == pieces["primary-url"]
+    assert replica.parameters("mariadb")["replication"]["control-url"] == ""
+    assert replica.parameters("neo")["upstream-cluster"] == "main"
+    replica.process(zodb={"neo": {"upstream-cluster": "next", "upstream-masters": "127.0.0.1:30001"}})
+    neo = replica.parameters("neo")
+    assert (neo["upstream-cluster"], neo["upstream-control-url"], neo["partitions"]) == ("next", "", 24)
+
+
+def test_what_replica_of_says_differently_later_and_stays_is_said(replica, original):
+    assert replica.process(replica_of=original | {"neo-masters": "127.0.0.1:30009"})["differences"] == []
+    urls = ["mysql://erp5:new@127.0.0.1:20000/erp5", *MARIADB["database-list"][1:]]
+    later = original | {"mysql-url-list": urls, "site-id": "new", "neo-partitions": 2}
+    assert replica.process(replica_of=later)["differences"] == [
+        "replica-of has another site-id and neo-partitions than when the instance was created, which stays; leave"
+        " replica-of out, or request another instance",
+        "replica-of has another user or password for erp5 than when the instance was created, which stays; give"
+        " mariadb.database-list with the present ones",
+    ]
+    present = {"database-list": [{"name": "erp5", "user": "erp5", "password": "new"}]}
+    assert replica.process(replica_of=original | {"mysql-url-list": urls}, mariadb=present)["differences"] == []
+
+
+def test_the_zopes_do_not_get_another_storage_of_zeo_by_a_lost_parameter(instance):
+    zeo = {
+        "zeo-address": "127.0.0.1:9",
+        "zeo-storages": ["main"],
+        "control-url": ZOPE["control-url"],
+        "monitor-url": ZOPE["monitor-url"],
+    }
+    instance.published = {"mariadb": MARIADB, "zeo": zeo}
+    given = {"type": "zeo", "zeo": {"storages": ["main"]}, "zeo-storage": "main"}
+    instance.process(zodb=given)
+    assert instance.refuse(zodb={"type": "zeo"}) == (
+        "zodb.zeo-storage: it is root, but the Zopes' objects are in main, which no parameter moves; give main again,"
+        " or request another instance."
+    )
+    instance.process(zodb=given)
 
 
 # ---- the promise

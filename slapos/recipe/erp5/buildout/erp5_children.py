@@ -101,11 +101,12 @@ def keeping_after(kept: Kept, plan: Plan, published: Mapping[str, Any]) -> Kept:
     return Kept(
         title=kept.title,
         zodb=plan.zodb,
+        zeo_storage=plan.parameters["zodb"]["zeo-storage"] if plan.zodb == "zeo" else "",
         replica_of=dict(plan.identity),
         followed=dict(plan.follow),
         zope_partitions=dict(plan.zope_partitions) if ready else {},
         published=dict(published),
-        created=kept.created or ready,
+        created=kept.created or not {MARIADB, plan.zodb}.isdisjoint(published.keys()),
     )
 
 

@@ -3,7 +3,7 @@
 is kept of its creation, and of what the children have published."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,7 +23,7 @@ TEXTS = (
 )
 """What of replica-of is needed, texts."""
 NEEDED = (*TEXTS, "neo-partitions", "mysql-url-list")
-OPTIONAL = ("mariadb-takeover-url", "neo-takeover-url", "neo-certificate-url")
+OPTIONAL = ("mariadb-takeover-url", "mariadb-caucased-url", "neo-takeover-url", "neo-certificate-url")
 """What is taken besides, texts too; where an ERP5 instance has none it may be left out, or empty."""
 PIECES = {
     "mariadb.replication": (
@@ -49,11 +49,13 @@ Published = Mapping[str, Any]
 class Kept:
     """What an ERP5 instance keeps: `title` is what its children's names begin with, `replica_of` the parameter at its
     creation, empty for an original, `followed` the same as it was given last, and `zope_partitions` those that were
-    requested, by name. Both databases have published once `created`; until then all but the title may change.
-    `published` has what each child has published last, by its name without the title."""
+    requested, by name. One of the databases has published, and so may have data, once `created`; until then all but the
+    title, and whether it is a replica, may change. `published` has what each child has published last, by its name
+    without the title."""
 
     title: str
     zodb: str = ""
+    zeo_storage: str = ""
     replica_of: dict = field(default_factory=dict)
     followed: dict = field(default_factory=dict)
     zope_partitions: dict = field(default_factory=dict)
@@ -70,7 +72,7 @@ class Plan:
     identity: Mapping[str, Any]
     follow: Mapping[str, Any]
     zope_partitions: Mapping[str, Any]
-    differences: tuple[str, ...]
+    differences: tuple[str, ...] = ()
 
     @property
     def zodb(self) -> str:
@@ -92,21 +94,44 @@ class Plan:
 
 def plan(parameters: Parameters, kept: Kept) -> Plan:
     """What is to be. Raises ConfigurationError, one sentence naming the parameter, and quoting no secret."""
-    given = parameters["replica-of"]
     check(parameters, kept)
-    wanted = parameters["zope-partition-dict"]
-    return Plan(
+    # The rest of what it publishes has secrets of its Zopes, which a replica need not have.
+    given = {key: value for key, value in parameters["replica-of"].items() if key in (*NEEDED, *OPTIONAL)}
+    made = Plan(
         parameters=parameters,
-        identity=kept.replica_of if kept.created else given,
-        follow=given or (kept.followed if kept.created else {}),
-        zope_partitions={**kept.zope_partitions, **wanted},
-        differences=tuple(
-            f"zope-partition-dict has no {name} any more, but the instance has that partition, whose Zopes run;"
-            " nothing is deleted: put it back"
-            for name in kept.zope_partitions
-            if name not in wanted
-        ),
+        identity=kept.replica_of if kept.created else given or kept.replica_of,
+        follow=given or kept.followed,
+        zope_partitions={**kept.zope_partitions, **parameters["zope-partition-dict"]},
     )
+    return replace(made, differences=tuple(chain(_of_zopes(parameters, kept), _of_identity(made, given))))
+
+
+def _of_zopes(parameters: Parameters, kept: Kept) -> Iterator[str]:
+    for name in kept.zope_partitions:
+        if name not in parameters["zope-partition-dict"]:
+            yield (
+                f"zope-partition-dict has no {name} any more, but the instance has that partition, whose Zopes run;"
+                " nothing is deleted: put it back"
+            )
+
+
+def _of_identity(made: Plan, given: Published) -> Iterator[str]:
+    """What replica-of says now of what the instance was made of, and stays."""
+    if not given:
+        return
+    keys = ("site-id", "inituser-login", "inituser-password", "neo-partitions")
+    if other := [key for key in keys if given[key] != made.identity[key]]:
+        yield (
+            f"replica-of has another {listing(other)} than when the instance was created, which stays; leave replica-of"
+            " out, or request another instance"
+        )
+    used = {entry["name"]: (entry["user"], entry["password"]) for entry in mariadb(made)["database-list"]}
+    entries = databases(given["mysql-url-list"])
+    if other := [one["name"] for one in entries if used[one["name"]] != (one["user"], one["password"])]:
+        yield (
+            f"replica-of has another user or password for {listing(other)} than when the instance was created, which"
+            " stays; give mariadb.database-list with the present ones"
+        )
 
 
 # ---- refusals
@@ -115,7 +140,7 @@ def plan(parameters: Parameters, kept: Kept) -> Plan:
 def check(parameters: Parameters, kept: Kept) -> None:
     """Raise ConfigurationError for what could not work, or would be another instance than there is."""
     given, kind = parameters["replica-of"], parameters["zodb"]["type"]
-    if kept.created and kept.zodb != kind:
+    if kept.zodb in kept.published and kept.zodb != kind:
         raise ConfigurationError(
             f"zodb.type: it is {kind}, but the instance was created with {kept.zodb}, which no parameter changes; give"
             f" {kept.zodb} again, or request another instance."
@@ -125,6 +150,16 @@ def check(parameters: Parameters, kept: Kept) -> None:
         raise ConfigurationError(
             f"zodb.zeo-storage: it is {storage}, but zodb.zeo.storages has {listing(storages)}; give one of these, or"
             " add it."
+        )
+    if kind == "zeo" and kept.zodb in kept.published and kept.zeo_storage not in ("", storage):
+        raise ConfigurationError(
+            f"zodb.zeo-storage: it is {storage}, but the Zopes' objects are in {kept.zeo_storage}, which no parameter"
+            f" moves; give {kept.zeo_storage} again, or request another instance."
+        )
+    if kind != "neo" and kept.replica_of:
+        raise ConfigurationError(
+            f"zodb.type: it is {kind}, of which there are no replicas, and the instance was requested as one; give neo"
+            " again, or request another instance."
         )
     if not given:
         return
@@ -162,15 +197,17 @@ def _of_values(given: Published) -> Iterator[str]:
 
 
 def _of_pieces(parameters: Parameters) -> Iterator[str]:
-    for path, names in PIECES.items():
-        piece = parameters
-        for name in path.split("."):
-            piece = piece[name]
-        for name in names:
-            if piece[name]:
-                yield (
-                    f"{path}.{name}: it is given, and replica-of, which says it already, is too; leave one of them out"
-                )
+    for path in PIECES:
+        for name in _given(parameters, path):
+            yield f"{path}.{name}: it is given, and replica-of, which says it already, is too; leave one of them out"
+
+
+def _given(parameters: Parameters, path: str) -> list[str]:
+    """Which of the PIECES of this path are given: beside a replica-of that was left out they count instead of it."""
+    piece = parameters
+    for name in path.split("."):
+        piece = piece[name]
+    return [name for name in PIECES[path] if piece[name]]
 
 
 def _of_instance(given: Published, kept: Kept) -> Iterator[str]:
@@ -197,7 +234,7 @@ def mariadb(plan: Plan) -> dict[str, Any]:
     given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
     if plan.identity:
         given["database-list"] = _database_list(plan.identity, follow, own["database-list"])
-    if follow:
+    if follow and not _given(plan.parameters, "mariadb.replication"):
         bootstrap = follow["mariadb-replication-bootstrap-url"]
         given["replication"] = own["replication"] | {
             "primary-url": follow["mariadb-replication-primary-url"],
@@ -209,9 +246,9 @@ def mariadb(plan: Plan) -> dict[str, Any]:
 
 
 def _database_list(identity: Published, follow: Published, own: Sequence[Parameters]) -> list[dict[str, Any]]:
-    """The original's databases with their passwords, which the replica then publishes, too; those that it has got since,
-    and further ones of our own parameters that have a password. A password of our own parameters counts more than the
-    original's: it may have been changed in SQL after a takeover."""
+    """The original's databases with their passwords, which the replica then publishes, too; those that it has got
+    since, and further ones of our own parameters that have a password. A password of our own parameters counts more
+    than the original's: it may have been changed in SQL after a takeover."""
     listed = {entry["name"]: dict(entry) for entry in own}
     first, later = databases(identity["mysql-url-list"]), databases(follow.get("mysql-url-list", []))
     names = {entry["name"] for entry in first}
@@ -245,12 +282,14 @@ def neo(plan: Plan) -> dict[str, Any]:
     given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
     if plan.identity:
         given["partitions"] = plan.identity["neo-partitions"]
-    if follow:
+    certificates = "" if _given(plan.parameters, "zodb.neo.ssl") else follow.get("neo-certificate-url", "")
+    if certificates or plan.identity.get("neo-certificate-url"):
+        given["ssl"] = own["ssl"] | {"enable": True}
+    if certificates:
+        given["ssl"]["upstream-certificate-url"] = certificates
+    if follow and not _given(plan.parameters, "zodb.neo"):
         given["upstream-cluster"], given["upstream-masters"] = follow["neo-cluster"], follow["neo-masters"]
         given["upstream-control-url"] = follow.get("neo-takeover-url", "")
-        certificates = follow.get("neo-certificate-url", "")
-        if certificates:
-            given["ssl"] = own["ssl"] | {"enable": True, "upstream-certificate-url": certificates}
     return given
 
 
