@@ -23,6 +23,7 @@ NEO = {
     "neo-cluster": "main",
     "neo-masters": "127.0.0.1:30000",
     "neo-admins": "127.0.0.1:31000",
+    "neo-partitions": 12,
     "takeover-url": "https://127.0.0.1:28001/#" + "2" * 32,
 }
 ZOPE = {
@@ -93,7 +94,7 @@ def original(whole):
 @pytest.fixture
 def replica(tmp_path, monkeypatch, original):
     made = Instance(tmp_path / "replica", monkeypatch)
-    made.published = {"mariadb": MARIADB, "neo": NEO | {"neo-cluster": "copy"}}
+    made.published = {"mariadb": MARIADB, "neo": NEO | {"neo-cluster": "copy", "neo-partitions": 24}}
     made.process(replica_of=original)
     return made
 
@@ -232,6 +233,11 @@ def test_what_is_published(whole):
     assert len(password) == 32 and whole.process()["published"] == published
 
 
+def test_how_many_partitions_there_are_is_what_neo_says_and_not_a_parameter_that_was_lost(whole):
+    whole.published["neo"] = NEO | {"neo-partitions": 24}
+    assert whole.process()["published"]["neo-partitions"] == 24
+
+
 # ---- what stays
 
 
@@ -305,6 +311,14 @@ def test_tls_follows_what_the_other_one_has(replica, original):
     ssl = replica.parameters("neo")["ssl"]
     assert (ssl["enable"], ssl["upstream-certificate-url"]) == (True, certificates["neo-certificate-url"])
     assert replica.parameters("mariadb")["replication"]["replicate-with-tls"] is False
+
+
+def test_where_the_primary_cannot_sign_a_person_is_asked(replica, original):
+    authority = {"mariadb-caucased-url": "http://127.0.0.1:24000"}
+    replica.process(replica_of=original | authority)
+    assert replica.parameters("mariadb")["replication"]["caucased-url"] == ""
+    replica.process(replica_of=original | authority | {"mariadb-replication-primary-url": PRIMARY.partition("?")[0]})
+    assert replica.parameters("mariadb")["replication"]["caucased-url"] == authority["mariadb-caucased-url"]
 
 
 def test_a_replica_with_tls_stays_one_when_it_is_told_by_pieces_whom_it_follows(original, tmp_path, monkeypatch):
@@ -399,6 +413,17 @@ REFUSED = {
         {"mysql_url_list": ["http://x"], "neo_partitions": "12", "site_id": 3},
         {},
         f"replica-of: its site-id, neo-partitions and mysql-url-list cannot be used, {REMEDY}",
+    ),
+    "cut off": (
+        {"mariadb_replication_primary_url": PRIMARY[:30]},
+        {},
+        f"replica-of: its mariadb-replication-primary-url cannot be used, {REMEDY}",
+    ),
+    "with an authority that Zopes cannot use": (
+        {},
+        {"zodb": {"neo": {"ssl": {"enable": True, "external-caucased-url": "http://a:1"}}}},
+        "zodb.neo.ssl.external-caucased-url: it is given, but Zopes can have certificates of NEO's own authority only;"
+        " leave it out.",
     ),
     "of one with a ZEO": (
         {"remove": ("neo-cluster", "neo-masters"), "zeo_address": "127.0.0.1:9"},

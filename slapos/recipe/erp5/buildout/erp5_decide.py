@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.mariadb import primary
 from slapos.recipe.erp5.words import listing
 
 MARIADB, BALANCER, ZOPE = "mariadb", "balancer", "zope"
@@ -161,6 +162,11 @@ def check(parameters: Parameters, kept: Kept) -> None:
             f"zodb.type: it is {kind}, of which there are no replicas, and the instance was requested as one; give neo"
             " again, or request another instance."
         )
+    if kind == "neo" and parameters["zodb"]["neo"]["ssl"]["external-caucased-url"]:
+        raise ConfigurationError(
+            "zodb.neo.ssl.external-caucased-url: it is given, but Zopes can have certificates of NEO's own authority"
+            " only; leave it out."
+        )
     if not given:
         return
     # One after the other: each relies on those before it.
@@ -192,8 +198,18 @@ def _of_values(given: Published) -> Iterator[str]:
         databases(given.get("mysql-url-list", []))
     except ValueError:
         wrong.append("mysql-url-list")
+    if not missing and not wrong and not _is_primary(given):
+        wrong.append("mariadb-replication-primary-url")
     if wrong:
         yield f"replica-of: its {listing(wrong)} cannot be used, {remedy}"
+
+
+def _is_primary(given: Published) -> bool:
+    try:
+        primary.parse(given["mariadb-replication-primary-url"])
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _of_pieces(parameters: Parameters) -> Iterator[str]:
@@ -239,10 +255,17 @@ def mariadb(plan: Plan) -> dict[str, Any]:
         given["replication"] = own["replication"] | {
             "primary-url": follow["mariadb-replication-primary-url"],
             "bootstrap-url": bootstrap,
+            # Where the primary cannot sign, a person does.
+            "caucased-url": "" if _endpoint(follow) else follow.get("mariadb-caucased-url", ""),
             "control-url": follow.get("mariadb-takeover-url", ""),
             "replicate-with-tls": own["replication"]["replicate-with-tls"] and bootstrap.startswith("https:"),
         }
     return given
+
+
+def _endpoint(given: Published) -> str:
+    """Where the primary gives certificates, or nothing. Raises ConfigurationError."""
+    return primary.parse(given["mariadb-replication-primary-url"]).endpoint
 
 
 def _database_list(identity: Published, follow: Published, own: Sequence[Parameters]) -> list[dict[str, Any]]:
@@ -350,7 +373,8 @@ def published(plan: Plan, password: str, of: Mapping[str, Published]) -> dict[st
     for key, value in of.get(plan.zodb, {}).items():
         found[key if key.startswith(f"{plan.zodb}-") else f"{plan.zodb}-{key}"] = value
     if plan.zodb == "neo":
-        found["neo-partitions"] = neo(plan)["partitions"]
+        # The cluster knows better than a parameter that may have been lost since; before a node told, that is it.
+        found.setdefault("neo-partitions", neo(plan)["partitions"])
         found["takeover-url"] = found.get("neo-takeover-url", "")
     for name in plan.zope_partitions:
         own = of.get(f"{ZOPE}-{name}", {})
