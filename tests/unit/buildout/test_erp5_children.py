@@ -119,8 +119,9 @@ def test_zopes_are_requested_once_both_databases_have_published_and_the_balancer
     assert instance.process()["missing"] == []
 
 
-def test_parameters_are_handed_on(whole):
-    options = whole.process(
+def test_parameters_are_handed_on(instance):
+    instance.published = {"mariadb": MARIADB, "neo": NEO, "zope-1": ZOPE}
+    options = instance.process(
         mariadb={"max-connection-count": 50},
         zodb={"neo": {"engine": "MySQL"}, "cache-size": 7, "client-cache-size": 2 << 20},
         zope_partition_dict={"1": {"families": {"web": {"thread-amount": 3}}}},
@@ -129,10 +130,10 @@ def test_parameters_are_handed_on(whole):
         products=["/products"],
         use_ipv6=True,
     )
-    assert whole.parameters("mariadb")["max-connection-count"] == 50
-    assert whole.parameters("neo")["engine"] == "MySQL"
-    assert {whole.parameters(child)["use-ipv6"] for child in whole.requests} == {True}
-    assert whole.parameters("zope-1") == {
+    assert instance.parameters("mariadb")["max-connection-count"] == 50
+    assert instance.parameters("neo")["engine"] == "MySQL"
+    assert {instance.parameters(child)["use-ipv6"] for child in instance.requests} == {True}
+    assert instance.parameters("zope-1") == {
         "families": {"web": {"instance-count": 1, "thread-amount": 3, "hold": False}},
         "zodb": {
             "type": "neo",
@@ -150,12 +151,32 @@ def test_parameters_are_handed_on(whole):
         "products": ["/products"],
         "use-ipv6": True,
     }
-    assert whole.parameters("balancer") == {
+    assert instance.parameters("balancer") == {
         "families": {"default": {"addresses": ["127.0.0.1:14000"]}},
         "use-ipv6": True,
     }
-    assert [whole.requests[child][0] for child in sorted(whole.requests)] == ["balancer", "mariadb", "neo", "zope"]
+    assert [instance.requests[child][0] for child in sorted(instance.requests)] == [
+        "balancer",
+        "mariadb",
+        "neo",
+        "zope",
+    ]
     assert (options["published"]["inituser-login"], options["published"]["inituser-password"]) == ("boss", "secret")
+
+
+def test_neo_stays_on_the_addresses_that_it_was_created_with_and_it_is_said(whole):
+    """Its partition refuses another value, and would not be processed any more."""
+    assert whole.process(use_ipv6=True)["differences"] == [
+        "use-ipv6 is true, but NEO was created with false, and stays so; give false again, or request another instance"
+    ]
+    assert (whole.parameters("neo")["use-ipv6"], whole.parameters("mariadb")["use-ipv6"]) == (False, True)
+    whole.published["neo"] = NEO | {"neo-masters": "[::1]:30000"}
+    whole.process()
+    assert whole.process()["differences"] == [
+        "use-ipv6 is false, but NEO was created with true, and stays so; give true again, or request another instance"
+    ]
+    assert whole.parameters("neo")["use-ipv6"] is True
+    assert whole.process(zodb={"neo": {"use-ipv6": True}})["differences"] == []
 
 
 def test_what_is_given_to_a_child_is_what_its_schema_allows(whole, replica):

@@ -6,6 +6,7 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from requests import HTTPError
 from zc.buildout import UserError
 
 from slapos import slap
@@ -71,7 +72,7 @@ def test_an_instance_that_is_not_ready_has_published_nothing(master):
     assert ask() == {}
 
 
-@pytest.mark.parametrize("kind", [slap.NotFoundError, slap.ServerError, slap.ConnectionError])
+@pytest.mark.parametrize("kind", [slap.NotFoundError, slap.ServerError, slap.ConnectionError, HTTPError])
 def test_a_refusal_is_told_and_logged_without_parameters(master, caplog, kind):
     caplog.set_level(logging.DEBUG)
     master.refusal = kind("no free partition")

@@ -15,7 +15,8 @@ from zc.buildout import UserError
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.buildout import erp5_decide as decide
 from slapos.recipe.erp5.buildout import keep, requests
-from slapos.recipe.erp5.buildout.erp5_decide import BALANCER, MARIADB, ZOPE, Kept, Plan
+from slapos.recipe.erp5.buildout.erp5_check import Kept
+from slapos.recipe.erp5.buildout.erp5_decide import BALANCER, MARIADB, ZOPE, Plan
 from slapos.recipe.erp5.errors import ConfigurationError
 
 

@@ -3,76 +3,37 @@
 is kept of its creation, and of what the children have published."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from slapos.recipe.erp5.errors import ConfigurationError
-from slapos.recipe.erp5.mariadb import primary
+from slapos.recipe.erp5.buildout.erp5_check import (
+    NEEDED,
+    OPTIONAL,
+    Kept,
+    Parameters,
+    Published,
+    check,
+    databases,
+    endpoint,
+    given_pieces,
+)
 from slapos.recipe.erp5.words import listing
 
 MARIADB, BALANCER, ZOPE = "mariadb", "balancer", "zope"
-TEXTS = (
-    "mariadb-replication-primary-url",
-    "mariadb-replication-bootstrap-url",
-    "neo-cluster",
-    "neo-masters",
-    "site-id",
-    "inituser-login",
-    "inituser-password",
-)
-"""What of replica-of is needed, texts."""
-NEEDED = (*TEXTS, "neo-partitions", "mysql-url-list")
-OPTIONAL = ("mariadb-takeover-url", "mariadb-caucased-url", "neo-takeover-url", "neo-certificate-url")
-"""What is taken besides, texts too; where an ERP5 instance has none it may be left out, or empty."""
-PIECES = {
-    "mariadb.replication": (
-        "primary-url",
-        "bootstrap-url",
-        "caucased-url",
-        "control-url",
-        "upstream-mariadb-url",
-        "upstream-bootstrap-url",
-        "upstream-mariabackup-url",
-        "upstream-caucased-url",
-    ),
-    "zodb.neo": ("upstream-cluster", "upstream-masters", "upstream-control-url"),
-    "zodb.neo.ssl": ("upstream-certificate-url",),
-}
-"""The children's own parameters that replica-of stands for."""
-
-Parameters = Mapping[str, Any]
-Published = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What an ERP5 instance keeps: `title` is what its children's names begin with, `replica_of` the parameter at its
-    creation, empty for an original, `followed` the same as it was given last, and `zope_partitions` those that were
-    requested, by name. One of the databases has published, and so may have data, once `created`; until then all but the
-    title, and whether it is a replica, may change. `published` has what each child has published last, by its name
-    without the title."""
-
-    title: str
-    zodb: str = ""
-    zeo_storage: str = ""
-    replica_of: dict = field(default_factory=dict)
-    followed: dict = field(default_factory=dict)
-    zope_partitions: dict = field(default_factory=dict)
-    published: dict = field(default_factory=dict)
-    created: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is to be: `identity` is what a replica has of its original for ever, `follow` what it follows it by, both
-    empty for an original. `differences` tells in sentences what is asked for and not done."""
+    empty for an original. `neo_on_ipv6`: whether NEO's nodes listen there, or are to. `differences` tells in sentences
+    what is asked for and not done."""
 
     parameters: Parameters
     identity: Mapping[str, Any]
     follow: Mapping[str, Any]
     zope_partitions: Mapping[str, Any]
+    neo_on_ipv6: bool
     differences: tuple[str, ...] = ()
 
     @property
@@ -103,8 +64,30 @@ def plan(parameters: Parameters, kept: Kept) -> Plan:
         identity=kept.replica_of if kept.created else given or kept.replica_of,
         follow=given or kept.followed,
         zope_partitions={**kept.zope_partitions, **parameters["zope-partition-dict"]},
+        neo_on_ipv6=_neo_on_ipv6(parameters, kept),
     )
-    return replace(made, differences=tuple(chain(_of_zopes(parameters, kept), _of_identity(made, given))))
+    found = chain(_of_zopes(parameters, kept), _of_ipv6(made), _of_identity(made, given))
+    return replace(made, differences=tuple(found))
+
+
+def _neo_on_ipv6(parameters: Parameters, kept: Kept) -> bool:
+    """As it was created, which NEO's partition would refuse to change."""
+    masters = kept.published.get("neo", {}).get("neo-masters", "")
+    return "[" in masters if masters else _neo_to_ipv6(parameters)
+
+
+def _neo_to_ipv6(parameters: Parameters) -> bool:
+    return parameters["use-ipv6"] or parameters["zodb"]["neo"]["use-ipv6"]
+
+
+def _of_ipv6(made: Plan) -> Iterator[str]:
+    wanted = _neo_to_ipv6(made.parameters)
+    if made.zodb == "neo" and wanted != made.neo_on_ipv6:
+        now, before = ("true", "false") if wanted else ("false", "true")
+        yield (
+            f"use-ipv6 is {now}, but NEO was created with {before}, and stays so; give {before} again, or request"
+            " another instance"
+        )
 
 
 def _of_zopes(parameters: Parameters, kept: Kept) -> Iterator[str]:
@@ -135,112 +118,6 @@ def _of_identity(made: Plan, given: Published) -> Iterator[str]:
         )
 
 
-# ---- refusals
-
-
-def check(parameters: Parameters, kept: Kept) -> None:
-    """Raise ConfigurationError for what could not work, or would be another instance than there is."""
-    given, kind = parameters["replica-of"], parameters["zodb"]["type"]
-    if kept.zodb in kept.published and kept.zodb != kind:
-        raise ConfigurationError(
-            f"zodb.type: it is {kind}, but the instance was created with {kept.zodb}, which no parameter changes; give"
-            f" {kept.zodb} again, or request another instance."
-        )
-    storage, storages = parameters["zodb"]["zeo-storage"], parameters["zodb"]["zeo"]["storages"]
-    if kind == "zeo" and storage not in storages:
-        raise ConfigurationError(
-            f"zodb.zeo-storage: it is {storage}, but zodb.zeo.storages has {listing(storages)}; give one of these, or"
-            " add it."
-        )
-    if kind == "zeo" and kept.zodb in kept.published and kept.zeo_storage not in ("", storage):
-        raise ConfigurationError(
-            f"zodb.zeo-storage: it is {storage}, but the Zopes' objects are in {kept.zeo_storage}, which no parameter"
-            f" moves; give {kept.zeo_storage} again, or request another instance."
-        )
-    if kind != "neo" and kept.replica_of:
-        raise ConfigurationError(
-            f"zodb.type: it is {kind}, of which there are no replicas, and the instance was requested as one; give neo"
-            " again, or request another instance."
-        )
-    if kind == "neo" and parameters["zodb"]["neo"]["ssl"]["external-caucased-url"]:
-        raise ConfigurationError(
-            "zodb.neo.ssl.external-caucased-url: it is given, but Zopes can have certificates of NEO's own authority"
-            " only; leave it out."
-        )
-    if not given:
-        return
-    # One after the other: each relies on those before it.
-    for sentence in chain(_of_kind(given, kind), _of_values(given), _of_pieces(parameters), _of_instance(given, kept)):
-        raise ConfigurationError(f"{sentence}.")
-
-
-def _of_kind(given: Published, kind: str) -> Iterator[str]:
-    if "zeo-address" in given and "neo-cluster" not in given:
-        yield (
-            "replica-of: that ERP5 instance has a ZEO, of which there are no replicas, expected one with NEO; leave"
-            " replica-of out"
-        )
-    if kind != "neo":
-        yield f"zodb.type: it is {kind}, of which there are no replicas, and replica-of is given; leave one of them out"
-
-
-def _of_values(given: Published) -> Iterator[str]:
-    remedy = "expected all that the other ERP5 instance publishes, once it is complete; copy that, as it is"
-    missing = [key for key in NEEDED if key not in given]
-    if missing:
-        yield f"replica-of: it lacks {listing(missing)}, {remedy}"
-    wrong = [key for key in (*TEXTS, *OPTIONAL) if not isinstance(given.get(key, ""), str)]
-    wrong += [key for key in TEXTS if given.get(key) == ""]
-    partitions = given.get("neo-partitions", 1)
-    if isinstance(partitions, bool) or not isinstance(partitions, int) or partitions < 1:
-        wrong.append("neo-partitions")
-    try:
-        databases(given.get("mysql-url-list", []))
-    except ValueError:
-        wrong.append("mysql-url-list")
-    if not missing and not wrong and not _is_primary(given):
-        wrong.append("mariadb-replication-primary-url")
-    if wrong:
-        yield f"replica-of: its {listing(wrong)} cannot be used, {remedy}"
-
-
-def _is_primary(given: Published) -> bool:
-    try:
-        primary.parse(given["mariadb-replication-primary-url"])
-    except ConfigurationError:
-        return False
-    return True
-
-
-def _of_pieces(parameters: Parameters) -> Iterator[str]:
-    for path in PIECES:
-        for name in _given(parameters, path):
-            yield f"{path}.{name}: it is given, and replica-of, which says it already, is too; leave one of them out"
-
-
-def _given(parameters: Parameters, path: str) -> list[str]:
-    """Which of the PIECES of this path are given: beside a replica-of that was left out they count instead of it."""
-    piece = parameters
-    for name in path.split("."):
-        piece = piece[name]
-    return [name for name in PIECES[path] if piece[name]]
-
-
-def _of_instance(given: Published, kept: Kept) -> Iterator[str]:
-    own = kept.published.get(kept.zodb, {})
-    if kept.zodb == "neo" and own and all(given[key] == own.get(key) for key in ("neo-cluster", "neo-masters")):
-        yield (
-            "replica-of: it is what this ERP5 instance publishes itself, expected what another one does; copy that, or"
-            " leave replica-of out"
-        )
-    if kept.created and not kept.replica_of:
-        yield (
-            "replica-of: it is given, but this ERP5 instance was created without, and has data of its own; leave it"
-            " out, or"
-            " request another instance (after a rejoin, give mariadb.replication and upstream-* of zodb.neo)"
-        )
-
-
 # ---- what each child is given
 
 
@@ -250,22 +127,17 @@ def mariadb(plan: Plan) -> dict[str, Any]:
     given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
     if plan.identity:
         given["database-list"] = _database_list(plan.identity, follow, own["database-list"])
-    if follow and not _given(plan.parameters, "mariadb.replication"):
+    if follow and not given_pieces(plan.parameters, "mariadb.replication"):
         bootstrap = follow["mariadb-replication-bootstrap-url"]
         given["replication"] = own["replication"] | {
             "primary-url": follow["mariadb-replication-primary-url"],
             "bootstrap-url": bootstrap,
             # Where the primary cannot sign, a person does.
-            "caucased-url": "" if _endpoint(follow) else follow.get("mariadb-caucased-url", ""),
+            "caucased-url": "" if endpoint(follow) else follow.get("mariadb-caucased-url", ""),
             "control-url": follow.get("mariadb-takeover-url", ""),
             "replicate-with-tls": own["replication"]["replicate-with-tls"] and bootstrap.startswith("https:"),
         }
     return given
-
-
-def _endpoint(given: Published) -> str:
-    """Where the primary gives certificates, or nothing. Raises ConfigurationError."""
-    return primary.parse(given["mariadb-replication-primary-url"]).endpoint
 
 
 def _database_list(identity: Published, follow: Published, own: Sequence[Parameters]) -> list[dict[str, Any]]:
@@ -284,33 +156,18 @@ def _database_list(identity: Published, follow: Published, own: Sequence[Paramet
     return found + [entry for name, entry in listed.items() if name not in names and "password" in entry]
 
 
-def databases(urls: Any) -> list[dict[str, str]]:
-    """Name, user and password of each of `mysql-url-list`. Raises ValueError when one is not as MariaDB publishes"
-    " it."""
-    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise ValueError("not a list of texts")
-    found = []
-    for url in urls:
-        parts = urlsplit(url)
-        entry = {"name": parts.path.removeprefix("/"), "user": parts.username or "", "password": parts.password or ""}
-        if parts.scheme != "mysql" or not all(entry.values()):
-            raise ValueError("not a URL of a database")
-        found.append({key: unquote(value) for key, value in entry.items()})
-    return found
-
-
 def neo(plan: Plan) -> dict[str, Any]:
     """The parameters of the NEO cluster."""
     own, follow = plan.parameters["zodb"]["neo"], plan.follow
-    given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
+    given = {**own, "use-ipv6": plan.neo_on_ipv6}
     if plan.identity:
         given["partitions"] = plan.identity["neo-partitions"]
-    certificates = "" if _given(plan.parameters, "zodb.neo.ssl") else follow.get("neo-certificate-url", "")
+    certificates = "" if given_pieces(plan.parameters, "zodb.neo.ssl") else follow.get("neo-certificate-url", "")
     if certificates or plan.identity.get("neo-certificate-url"):
         given["ssl"] = own["ssl"] | {"enable": True}
     if certificates:
         given["ssl"]["upstream-certificate-url"] = certificates
-    if follow and not _given(plan.parameters, "zodb.neo"):
+    if follow and not given_pieces(plan.parameters, "zodb.neo"):
         given["upstream-cluster"], given["upstream-masters"] = follow["neo-cluster"], follow["neo-masters"]
         given["upstream-control-url"] = follow.get("neo-takeover-url", "")
     return given

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from requests import RequestException
 from slapos.recipe.librecipe import JSON_SERIALISED_MAGIC_KEY, wrap
 from zc.buildout import UserError
 
@@ -46,7 +47,8 @@ def asker(buildout: Any, connection: Mapping[str, str]) -> Ask:
             return published(made)
         except slap.ResourceNotReady:
             return {}
-        except (slap.NotFoundError, slap.ServerError, slap.ConnectionError) as error:
+        except (slap.NotFoundError, slap.ServerError, slap.ConnectionError, RequestException) as error:
+            # What a Master answers with another status, such as 403 or 504, arrives as the last; it has no parameters.
             sentence = f"{name} cannot be requested: {error}"
             logger.warning(sentence)  # a caller may go on without
             raise UserError(sentence) from None
