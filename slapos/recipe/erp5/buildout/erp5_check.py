@@ -51,7 +51,7 @@ class Kept:
     creation, empty for an original, `followed` the same as it was given last, and `zope_partitions` those that were
     requested, by name. One of the databases has published, and so may have data, once `created`; until then all but the
     title, and whether it is a replica, may change. `published` has what each child has published last, by its name
-    without the title."""
+    without the title. `expects_backup`: whether Zopes were told that NEO may be one."""
 
     title: str
     zodb: str = ""
@@ -61,6 +61,7 @@ class Kept:
     zope_partitions: dict = field(default_factory=dict)
     published: dict = field(default_factory=dict)
     created: bool = False
+    expects_backup: bool = False
 
 
 def check(parameters: Parameters, kept: Kept) -> None:

@@ -107,6 +107,7 @@ def keeping_after(kept: Kept, plan: Plan, published: Mapping[str, Any]) -> Kept:
         followed=dict(plan.follow),
         zope_partitions=dict(plan.zope_partitions) if ready else {},
         published=dict(published),
+        expects_backup=plan.expects_backup,
         created=kept.created or not {MARIADB, plan.zodb}.isdisjoint(published.keys()),
     )
 

@@ -26,14 +26,15 @@ MARIADB, BALANCER, ZOPE = "mariadb", "balancer", "zope"
 @dataclass(frozen=True)
 class Plan:
     """What is to be: `identity` is what a replica has of its original for ever, `follow` what it follows it by, both
-    empty for an original. `neo_on_ipv6`: whether NEO's nodes listen there, or are to. `differences` tells in sentences
-    what is asked for and not done."""
+    empty for an original. `neo_on_ipv6`: whether NEO's nodes listen there, or are to. `was_backup`: whether NEO was
+    asked to be one before. `differences` tells in sentences what is asked for and not done."""
 
     parameters: Parameters
     identity: Mapping[str, Any]
     follow: Mapping[str, Any]
     zope_partitions: Mapping[str, Any]
     neo_on_ipv6: bool
+    was_backup: bool
     differences: tuple[str, ...] = ()
 
     @property
@@ -42,8 +43,9 @@ class Plan:
 
     @property
     def expects_backup(self) -> bool:
-        """Whether the NEO is created as a backup."""
-        return bool(self.zodb == "neo" and (self.follow or self.parameters["zodb"]["neo"]["upstream-cluster"]))
+        """Whether the NEO is created as a backup, or was asked to be one later, as after a rejoin."""
+        asked = self.follow or self.parameters["zodb"]["neo"]["upstream-cluster"] or self.was_backup
+        return bool(self.zodb == "neo" and asked)
 
     @property
     def inituser_login(self) -> str:
@@ -65,6 +67,7 @@ def plan(parameters: Parameters, kept: Kept) -> Plan:
         follow=given or kept.followed,
         zope_partitions={**kept.zope_partitions, **parameters["zope-partition-dict"]},
         neo_on_ipv6=_neo_on_ipv6(parameters, kept),
+        was_backup=kept.expects_backup,
     )
     found = chain(_of_zopes(parameters, kept), _of_ipv6(made), _of_identity(made, given))
     return replace(made, differences=tuple(found))
