@@ -226,6 +226,15 @@ def test_the_storage_of_the_zopes_has_to_be_one_of_the_server(instance):
     )
 
 
+def test_a_password_that_zope_cannot_be_told_is_refused_before_mariadb_has_it(instance):
+    entry = {"name": "erp5", "user": "erp5", "password": "SE CRET"}
+    assert instance.refuse(mariadb={"database-list": [entry]}) == (
+        "mariadb.database-list[0]: its password has white space, which Zope's MySQL adapter cannot be told, expected a"
+        " password without it: use another password"
+    )
+    assert instance.refuse(inituser_password="a:b").startswith("inituser-password: it has a colon, ")
+
+
 # ---- what is published
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+from slapos.recipe.erp5.buildout.zope_check import of_user
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.mariadb import primary
 from slapos.recipe.erp5.words import listing
+from slapos.recipe.erp5.zope import mysql_url
 
 TEXTS = (
     "mariadb-replication-primary-url",
@@ -93,11 +95,21 @@ def check(parameters: Parameters, kept: Kept) -> None:
             "zodb.neo.ssl.external-caucased-url: it is given, but Zopes can have certificates of NEO's own authority"
             " only; leave it out."
         )
+    for number, entry in enumerate(parameters["mariadb"]["database-list"]):
+        _check_for_zope(entry, f"mariadb.database-list[{number}]")
+    for sentence in of_user(parameters):
+        raise ConfigurationError(sentence)
     if not given:
         return
     # One after the other: each relies on those before it.
     for sentence in chain(_of_kind(given, kind), _of_values(given), _of_pieces(parameters), _of_instance(given, kept)):
         raise ConfigurationError(f"{sentence}.")
+
+
+def _check_for_zope(entry: Parameters, where: str) -> None:
+    """MariaDB takes more than Zope's connections can have, and Zopes' partitions would refuse what it publishes."""
+    user, password, name = (quote(entry.get(key, ""), safe="") for key in ("user", "password", "name"))
+    mysql_url.connection_string(f"mysql://{user}:{password}@127.0.0.1:1/{name}", where)
 
 
 def _of_kind(given: Published, kind: str) -> Iterator[str]:
