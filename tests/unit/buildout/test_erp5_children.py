@@ -34,6 +34,10 @@ ZOPE = {
 BALANCER = {"family-urls": {"default": "http://127.0.0.1:18000"}}
 
 
+ASKED = {"database-list": [{"name": "erp5", "user": "erp5"}, {"name": "shop", "user": "shop"}]}
+"""What has MariaDB publish that, where it matters."""
+
+
 class Instance:
     """A root partition: `process` runs the recipe as buildout does, `published` is what the children have, by title."""
 
@@ -166,17 +170,17 @@ def test_parameters_are_handed_on(instance):
 
 def test_neo_stays_on_the_addresses_that_it_was_created_with_and_it_is_said(whole):
     """Its partition refuses another value, and would not be processed any more."""
-    assert whole.process(use_ipv6=True)["differences"] == [
+    assert whole.process(use_ipv6=True, mariadb=ASKED)["differences"] == [
         "use-ipv6 is true, but NEO was created with false, and stays so; give false again, or request another instance"
     ]
     assert (whole.parameters("neo")["use-ipv6"], whole.parameters("mariadb")["use-ipv6"]) == (False, True)
     whole.published["neo"] = NEO | {"neo-masters": "[::1]:30000"}
     whole.process()
-    assert whole.process()["differences"] == [
+    assert whole.process(mariadb=ASKED)["differences"] == [
         "use-ipv6 is false, but NEO was created with true, and stays so; give true again, or request another instance"
     ]
     assert whole.parameters("neo")["use-ipv6"] is True
-    assert whole.process(zodb={"neo": {"use-ipv6": True}})["differences"] == []
+    assert whole.process(zodb={"neo": {"use-ipv6": True}}, mariadb=ASKED)["differences"] == []
 
 
 def test_what_is_given_to_a_child_is_what_its_schema_allows(whole, replica):
@@ -283,13 +287,32 @@ def test_a_partition_of_zopes_that_is_not_asked_for_any_more_stays_and_it_is_sai
     whole.published["zope-2"] = ZOPE
     whole.process(zope_partition_dict={"1": {}, "2": {"families": {"web": {"hold": True}}}})
     given = whole.parameters("zope-2")
-    options = whole.process()
+    options = whole.process(mariadb=ASKED)
     assert whole.parameters("zope-2") == given
     assert options["differences"] == [
         "zope-partition-dict has no 2 any more, but the instance has that partition, whose Zopes run; nothing is"
         " deleted: put it back"
     ]
     assert "zope-2-control-url" in options["published"]
+
+
+def test_zopes_are_not_connected_to_another_database_by_a_lost_parameter(instance):
+    """mysql_0 is the first of the list: another order, or the default in place of what was given, would change it."""
+    first, second = MARIADB["database-list"]
+    given = [{"name": "shop", "user": "shop"}]
+    instance.published = {"mariadb": MARIADB | {"database-list": [second]}, "neo": NEO}
+    instance.process(mariadb={"database-list": given})
+    instance.published["mariadb"] = MARIADB | {"database-list": [first]}
+    options = instance.process()
+    assert instance.parameters("zope-1")["mysql-url-list"] == [second, first]
+    assert options["published"]["mysql-url-list"] == [second, first]
+    assert options["differences"] == [
+        "mariadb.database-list has no shop any more, but Zopes are connected to it; nothing is taken away: put it back"
+    ]
+    changed = second.replace(":s@", ":t@")
+    instance.published["mariadb"] = MARIADB | {"database-list": [first, changed]}
+    options = instance.process(mariadb={"database-list": [{"name": "erp5", "user": "erp5"}, *given]})
+    assert (instance.parameters("zope-1")["mysql-url-list"], options["differences"]) == ([changed, first], [])
 
 
 def test_the_children_keep_their_names_when_the_instance_is_renamed(whole):
@@ -603,7 +626,7 @@ def test_the_zopes_do_not_get_another_storage_of_zeo_by_a_lost_parameter(instanc
 
 def test_the_promise_names_who_has_not_published_and_what_differs(whole):
     def judged(**parameters):
-        options = whole.process(**parameters)
+        options = whole.process(mariadb=ASKED, **parameters)
         children = tuple(configuration.Child(**child) for child in options["children"])
         found = verdict.complete(configuration.Config("shop", children, tuple(options["differences"])))
         return found.good, found.sentences

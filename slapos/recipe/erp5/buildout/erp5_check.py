@@ -53,7 +53,8 @@ class Kept:
     creation, empty for an original, `followed` the same as it was given last, and `zope_partitions` those that were
     requested, by name. One of the databases has published, and so may have data, once `created`; until then all but the
     title, and whether it is a replica, may change. `published` has what each child has published last, by its name
-    without the title. `expects_backup`: whether Zopes were told that NEO may be one."""
+    without the title. `expects_backup`: whether Zopes were told that NEO may be one. `mysql_urls`: what Zopes
+    are connected to, in this order."""
 
     title: str
     zodb: str = ""
@@ -64,6 +65,7 @@ class Kept:
     published: dict = field(default_factory=dict)
     created: bool = False
     expects_backup: bool = False
+    mysql_urls: list = field(default_factory=list)
 
 
 def check(parameters: Parameters, kept: Kept) -> None:

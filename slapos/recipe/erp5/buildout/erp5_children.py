@@ -108,6 +108,7 @@ def keeping_after(kept: Kept, plan: Plan, published: Mapping[str, Any]) -> Kept:
         zope_partitions=dict(plan.zope_partitions) if ready else {},
         published=dict(published),
         expects_backup=plan.expects_backup,
+        mysql_urls=decide.mysql_urls(plan, published.get(MARIADB, {}).get("database-list", [])),
         created=kept.created or not {MARIADB, plan.zodb}.isdisjoint(published.keys()),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
+from urllib.parse import urlsplit
 
 from slapos.recipe.erp5.buildout.erp5_check import (
     NEEDED,
@@ -35,6 +36,7 @@ class Plan:
     zope_partitions: Mapping[str, Any]
     neo_on_ipv6: bool
     was_backup: bool
+    mysql_urls: Sequence[str]
     differences: tuple[str, ...] = ()
 
     @property
@@ -68,8 +70,9 @@ def plan(parameters: Parameters, kept: Kept) -> Plan:
         zope_partitions={**kept.zope_partitions, **parameters["zope-partition-dict"]},
         neo_on_ipv6=_neo_on_ipv6(parameters, kept),
         was_backup=kept.expects_backup,
+        mysql_urls=kept.mysql_urls,
     )
-    found = chain(_of_zopes(parameters, kept), _of_ipv6(made), _of_identity(made, given))
+    found = chain(_of_zopes(parameters, kept), _of_databases(made), _of_ipv6(made), _of_identity(made, given))
     return replace(made, differences=tuple(found))
 
 
@@ -90,6 +93,15 @@ def _of_ipv6(made: Plan) -> Iterator[str]:
         yield (
             f"use-ipv6 is {now}, but NEO was created with {before}, and stays so; give {before} again, or request"
             " another instance"
+        )
+
+
+def _of_databases(made: Plan) -> Iterator[str]:
+    names = {entry["name"] for entry in mariadb(made)["database-list"]}
+    if gone := [entry["name"] for entry in databases(made.mysql_urls) if entry["name"] not in names]:
+        yield (
+            f"mariadb.database-list has no {listing(gone)} any more, but Zopes are connected to it; nothing is taken"
+            " away: put it back"
         )
 
 
@@ -159,6 +171,13 @@ def _database_list(identity: Published, follow: Published, own: Sequence[Paramet
     return found + [entry for name, entry in listed.items() if name not in names and "password" in entry]
 
 
+def mysql_urls(plan: Plan, published: Sequence[str]) -> list[str]:
+    """What Zopes are connected to: each database keeps its place, as a connection is known by that, and one that is not
+    asked for any more keeps it too, lest another one comes in its place."""
+    before, now = ({urlsplit(url).path: url for url in urls} for urls in (plan.mysql_urls, published))
+    return list({**before, **now}.values())
+
+
 def neo(plan: Plan) -> dict[str, Any]:
     """The parameters of the NEO cluster."""
     own, follow = plan.parameters["zodb"]["neo"], plan.follow
@@ -201,7 +220,7 @@ def zope(plan: Plan, name: str, password: str, of_mariadb: Published, of_zodb: P
         "families": plan.zope_partitions[name]["families"],
         "zodb": where,
         "expects-backup": plan.expects_backup,
-        "mysql-url-list": of_mariadb["database-list"],
+        "mysql-url-list": mysql_urls(plan, of_mariadb["database-list"]),
         "inituser-login": plan.inituser_login,
         "inituser-password": password,
         "products": parameters["products"],
@@ -227,7 +246,7 @@ def published(plan: Plan, password: str, of: Mapping[str, Published]) -> dict[st
         "site-id": plan.site_id,
         "inituser-login": plan.inituser_login,
         "inituser-password": password,
-        "mysql-url-list": of.get(MARIADB, {}).get("database-list", []),
+        "mysql-url-list": mysql_urls(plan, of.get(MARIADB, {}).get("database-list", [])),
         **{f"mariadb-{key}": value for key, value in of.get(MARIADB, {}).items()},
     }
     for key, value in of.get(plan.zodb, {}).items():
