@@ -62,6 +62,24 @@ def test_neo_is_not_asked_before_there_are_the_files_for_it(tmp_path: Path):
         follower.close()
 
 
+@pytest.mark.parametrize("address", ["nobody.invalid:1", "[:::::]:1", "127.0.0.1:99999"])
+def test_an_address_that_cannot_be_is_nobody_who_answers_and_ends_nothing(address: str):
+    probe = follow.Probe([address])
+    probe.turn(1.0)
+    assert not probe.answers and probe.detail not in ("", "it was not asked yet")
+
+
+@pytest.mark.parametrize("family, host, name", [("AF_INET", "127.0.0.1", "127.0.0.1"), ("AF_INET6", "::1", "[::1]")])
+def test_an_address_of_either_kind_is_tried(family: str, host: str, name: str):
+    with socket.socket(getattr(socket, family)) as listening:
+        listening.bind((host, 0))
+        listening.listen()
+        probe = follow.Probe([f"{name}:{listening.getsockname()[1]}"])
+        while not probe.answers:
+            probe.turn(probe.next_turn + 0.01)
+        probe.close()
+
+
 def test_a_family_to_hold():
     assert hold.family_of(CONFIG, "web") == "web" and hold.family_of(CONFIG, "") == "*"
     with pytest.raises(Refused, match="there is no family x in this partition, expected one of web"):
