@@ -174,9 +174,37 @@ def test_a_closed_door_lets_nobody_in_but_says_good_bye(opened):
         assert made.visitors == {} and made.waiting(False) == ([], [])
 
 
-def test_no_more_than_some_are_let_in(opened, monkeypatch):
+def test_who_sends_without_end_keeps_nobody_waiting(monkeypatch):
+    class Endless:
+        def setblocking(self, _): ...
+        def shutdown(self, _): ...
+        def close(self): ...
+        def send(self, data):
+            return len(data)
+
+        def recv(self, _):
+            received.append(1)
+            assert len(received) < 1000, "it never lets go"
+            return b"POST / HTTP/1.1\r\n\r\n"
+
+    received: list[int] = []
+    visitor = door.Visitor(Endless(), "waiting", "")  # type: ignore[arg-type]
+    assert visitor.turn() and visitor.answered
+    monkeypatch.setattr(door.time, "monotonic", lambda: visitor.deadline)
+    assert not visitor.turn()
+
+
+def test_all_doors_together_have_descriptors_enough(tmp_path: Path):
+    given = config(tmp_path)
+    many = [{**given["zopes"][0], "name": f"zope-{number}"} for number in range(100)]
+    made = standby.Standby("etc/zope.json", {**given, "zopes": many}, ["/start"])
+    assert {zope.visitors for zope in made.zopes} == {8}
+    assert standby.Standby("etc/zope.json", given, ["/start"]).zopes[0].visitors == door.MOST
+
+
+def test_no_more_than_some_are_let_in(opened):
     made, address = opened
-    monkeypatch.setattr(door, "MOST", 2)
+    made.most = 2
     clients = [socket.create_connection(address, 10) for _ in range(4)]
     while len(made.visitors) < 2:
         made.turn(True, "waiting", "")

@@ -17,7 +17,7 @@ import sys
 import time
 
 from slapos.recipe.erp5 import lean, supervise
-from slapos.recipe.erp5.zope import follow
+from slapos.recipe.erp5.zope import door, follow
 from slapos.recipe.erp5.zope.standby_decide import (
     ALL,
     RUNNING,
@@ -50,8 +50,11 @@ class Standby:
         self.fifo_path = f"{partition}/var/run/zope.standby"
         self.state_path = f"{partition}/var/run/zope.standby.json"
         self.held_path = f"{partition}/srv/zope-held.json"
+        visitors = min(door.MOST, max(door.MOST_OF_ALL // len(config["zopes"]), 1))
         self.zopes = [
-            Zope(zope["name"], zope["family"], (zope["host"], zope["port"]), _command(start, path, zope["name"]))
+            Zope(
+                zope["name"], zope["family"], (zope["host"], zope["port"]), _command(start, path, zope["name"]), visitors
+            )
             for zope in config["zopes"]
         ]
         self.families = frozenset(zope.family for zope in self.zopes)

@@ -22,9 +22,13 @@ BIND_AGAIN_AFTER = 1.0
 
 
 class Zope:
-    """What is known of one; `command` gets the numbers of two descriptors, of the socket and of the pipe, appended."""
+    """What is known of one; `command` gets the numbers of two descriptors, of the socket and of the pipe, appended; at
+    most so many `visitors` are answered in its place at once."""
 
-    def __init__(self, name: str, family: str, address: tuple[str, int], command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, family: str, address: tuple[str, int], command: Sequence[str], visitors: int = door.MOST
+    ) -> None:
+        self.visitors = visitors
         self.name, self.family, self.address, self.command = name, family, address, list(command)
         self.state, self.reason, self.since = WAITING, "its supervisor has just started", supervise.moment()
         self.next_start = ""
@@ -77,7 +81,7 @@ class Zope:
         """Listen, if need be and possible; another process may have the port still, such as an earlier Zope."""
         if self.door is None and now >= self.bind_at:
             try:
-                self.door = door.Door(door.listen(*self.address))
+                self.door = door.Door(door.listen(*self.address), self.visitors)
             except OSError as error:
                 if self.bind_at == 0.0:
                     supervise.log(self.name, f"port {self.address[1]} cannot be had ({error.strerror}); it tries on")
@@ -89,7 +93,11 @@ class Zope:
         """Its process gets the socket, and a pipe to say that it serves."""
         assert self.door
         listening: socket.socket = self.door.listening
-        self.ready_pipe, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.ready_pipe, writer = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            self._failed(now, f"cannot be started ({error.strerror})", 0)
+            return
         os.set_blocking(self.ready_pipe, False)
         words = [*self.command, "--socket", str(listening.fileno()), "--ready", str(writer)]
         os.set_inheritable(writer, True)
