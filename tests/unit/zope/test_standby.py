@@ -232,6 +232,23 @@ def test_what_is_held_from_the_beginning_is_kept(tmp_path: Path):
     assert standby.Standby("etc/zope.json", {**given, "hold": []}, ["/start"]).held == {"web"}
 
 
+def test_a_hold_is_not_done_before_it_is_kept(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(standby, "KEEP_AGAIN_AFTER", 0.0)
+    given = config(tmp_path)
+    made = standby.Standby("etc/zope.json", given, ["/start"])
+    made.follower.close()
+    made.follower = follow.ZeoFollower("127.0.0.1:1")
+    (tmp_path / "srv").rename(tmp_path / "elsewhere")  # as on a disk that is full
+    made._request("hold web 01")
+    made._request("restart web 02")
+    made._turn()
+    assert (made.held, made.answered) == ({"web"}, ["02"])
+    (tmp_path / "elsewhere").rename(tmp_path / "srv")
+    made._turn()
+    assert made.answered == ["02", "01"]
+    assert standby.Standby("etc/zope.json", given, ["/start"]).held == {"web"}
+
+
 def test_a_family_that_comes_later_may_be_held_from_its_beginning(tmp_path: Path):
     given = config(tmp_path)
     web = given["zopes"][0]
