@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from slapos.recipe.erp5.zope import standby_state
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.zope import standby_state, verdict
 from slapos.recipe.erp5.zope.config import User, Zeo
 from slapos.recipe.erp5.zope.standby_decide import FAILING, HELD, SERVING, WAITING
 from tests.service import zeo_fixtures
@@ -217,6 +218,10 @@ def test_a_zope_itself_refuses_a_backup(replicated: tuple[Cluster, Cluster, Zope
     assert "zope_serve.py: the NEO cluster is a backup, whose pages would be old: Zope ends" in made.log()
     zope = made.zope()
     assert zope.ends == () and zope.state != SERVING
+    # It does so for ever: the promise must tell.
+    wait_for(lambda: made.zope().ends, "an end that counts")
+    (said,) = verdict.standby(made.config, made.standing(), times.now()).sentences
+    assert "found its NEO cluster to be a backup, though the admins tell that it serves (are they another's?)," in said
     copy.check()
 
 

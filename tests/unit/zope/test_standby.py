@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from slapos.recipe.erp5.errors import Refused, ServerError
-from slapos.recipe.erp5.zope import door, follow, hold, standby, standby_state
+from slapos.recipe.erp5.zope import door, follow, hold, standby, standby_state, standby_zope
+from slapos.recipe.erp5.zope.standby_zope import Zope
 from tests.unit.zope.test_instance import CONFIG
 
 
@@ -287,6 +288,23 @@ def test_the_commands(tmp_path: Path):
     assert isinstance(found.follower, follow.NeoFollower)
     words = "/neo /ask --cluster main --admins 127.0.0.1:1 127.0.0.1:2"
     assert found.follower.command == words.split()
+
+
+def test_a_zope_that_finds_backups_again_and_again_is_failing():
+    """The admins that are asked may be another cluster's: that would go on for ever, and nobody be told."""
+    made = Zope("web-0", "web", ("127.0.0.1", 0), ["/bin/sh", "-c", "exit 75"])
+    made.open_door(1.0)
+    assert made.door
+    ends = []
+    for _ in range(standby_zope.BACKUPS):
+        made.start(1.0)
+        while not made.look_at_child(1.0):
+            pass
+        ends.append(made.end)
+    made.door.close()
+    said = "found its NEO cluster to be a backup, though the admins tell that it serves (are they another's?),"
+    assert ends == ["", "", said]
+    assert [end["how"] for end in made.ends] == [said]
 
 
 def test_what_an_earlier_supervisor_wrote_is_not_how_they_stand(tmp_path: Path):
