@@ -102,7 +102,7 @@ default,127.0.0.1:2200,UP,2,L7OK,200,,Layer7 check passed,
 default,127.0.0.1:2201,DOWN,2,L7STS,503,Service Unavailable,Layer7 wrong status,
 default,127.0.0.1:2202,DOWN,2,L4CON,,Connection refused,Layer4 connection problem,
 default,BACKEND,UP,1,,,,,
-default-standby,127.0.0.1:2200,no check,2,,,,,
+default.standby,127.0.0.1:2200,no check,2,,,,,
 """
 
 
