@@ -55,7 +55,11 @@ class Standby:
         visitors = min(door.MOST, max(door.MOST_OF_ALL // len(config["zopes"]), 1))
         self.zopes = [
             Zope(
-                zope["name"], zope["family"], (zope["host"], zope["port"]), _command(start, path, zope["name"]), visitors
+                zope["name"],
+                zope["family"],
+                (zope["host"], zope["port"]),
+                _command(start, path, zope["name"]),
+                visitors,
             )
             for zope in config["zopes"]
         ]
