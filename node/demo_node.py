@@ -17,7 +17,7 @@ from slapos.slap.standalone import SlapOSNodeCommandError, StandaloneSlapOS
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 PARTITIONS = 16
-MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range
+MASTER_PORTS = range(27100, 27200)  # outside the ephemeral range, and those of instances
 PROMISE_DEADLINE = 120  # seconds for all promises to turn green after processing
 
 Request = tuple[str, dict[str, Any]]

@@ -183,6 +183,12 @@ def test_backups_that_are_not(seen, expected):
     assert said(seen, False) == expected
 
 
+def test_a_clock_that_was_ahead_does_not_hide_that_backups_are_missing():
+    assert said(snapshot(dataclasses.replace(MADE, last=NOW + 900 * HOUR)), False).startswith(
+        "a backup of root is missing: there is none in /p/b, expected one begun at "
+    )
+
+
 def test_a_periodicity_without_a_moment():
     config = make(backup=Backup(True, "never", 7))
     assert said(snapshot(config=config), False).startswith("backup.periodicity is 'never', which is neither daily nor")
