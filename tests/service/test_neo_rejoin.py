@@ -54,8 +54,10 @@ def test_foreign_transactions_are_refused_until_all_is_reset(sites: Sites):
     said = old.refused("rejoin", upstream_cluster="new", upstream_masters=new.masters)
     assert said.startswith(f"rejoin is refused: this cluster has 1 transaction that new lacks ({tids.text(foreign)} (")
     assert "so it is only possible with --reset" in said
-    assert old.fenced()
-    said = old.acted("rejoin", reset=True)
+    # What is refused has changed nothing: it goes on, and takes writes.
+    assert (old.state.fenced, old.status().cluster_state) == (None, "RUNNING")
+    old.write(foreign="still")
+    said = old.acted("rejoin", reset=True, upstream_cluster="new", upstream_masters=new.masters)
     assert said == (
         "this cluster is a backup of new, and copies all of it anew; the old storages are kept on the nodes"
     )
@@ -78,9 +80,11 @@ def test_without_a_takeover_the_whole_history_is_compared(sites: Sites):
     assert not old.fenced()
     said = old.refused("rejoin", upstream_cluster="new", upstream_masters=other.masters)
     assert "this cluster has " in said and " that new lacks (" in said
+    assert old.state.fenced is None and old.read() == {"mine": "here"}
     other.stop()
     said = old.refused("rejoin", upstream_cluster="new", upstream_masters=other.masters)
     assert "the transactions here cannot be compared with those of new (new does not answer: " in said
+    assert old.state.fenced is None and old.read() == {"mine": "here"}
 
 
 def test_several_nodes_are_reset_together(sites: Sites):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What speaks against fence, resume and rejoin of NEO, and what they leave: the whole line."""
 
+import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,6 +170,34 @@ def test_a_reset_leaves_foreign_transactions_behind():
     (first, *_) = lines(rejoin.decide(Found("old", "", None, ONE_MORE), NEW, True))
     assert first.startswith("warn: this cluster has 1 transaction that new lacks (")
     assert first.endswith("), expected none: they stay in the old storages alone")
+
+
+def test_what_is_refused_is_refused_before_the_fence_and_what_came_meanwhile_tells_of_it(tmp_path, monkeypatch):
+    (tmp_path / "srv").mkdir()
+    config = partition.cluster(partition=str(tmp_path))
+    done, comparisons = [], []
+    monkeypatch.setattr(rejoining, "asker", lambda config: contextlib.nullcontext(SimpleNamespace(status=Status)))
+    monkeypatch.setattr(rejoining, "compare", lambda *_: comparisons.pop(0))
+    monkeypatch.setattr(rejoining.fence, "fence", lambda *_: done.append("fence"))
+    monkeypatch.setattr(rejoining, "complete", lambda *_: done.append("complete"))
+    act = SimpleNamespace(by="page", step=lambda sentence: None, details={})
+    options = {"upstream-cluster": NEW.cluster, "upstream-masters": NEW.masters}
+    comparisons[:] = [ONE_MORE]
+    with pytest.raises(Refused) as error:
+        rejoining.run(config, act, options)
+    assert str(error.value).endswith("and keeps the old storages beside") and done == []
+    comparisons[:] = [ALL_THERE, ONE_MORE]
+    with pytest.raises(Refused) as error:
+        rejoining.run(config, act, options)
+    assert str(error.value).endswith(
+        "keeps the old storages beside; its masters are stopped: bin/neo-resume --force lets it go on"
+    )
+    assert done == ["fence"]
+    comparisons[:] = [ALL_THERE, ALL_THERE]
+    rejoining.run(config, act, options)
+    comparisons[:] = [ONE_MORE]  # a reset compares once, as it is not refused for that
+    rejoining.run(config, act, options | {"reset": True})
+    assert done == ["fence", "fence", "complete", "fence", "complete"]
 
 
 # ---- whose backup

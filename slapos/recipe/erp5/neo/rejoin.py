@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The action rejoin: a cluster becomes a backup of another one, as an old primary does of the new one.
 
-It fences itself first. Its transactions are then compared with the upstream's, as NEO would not notice: when that has
-all of them, it goes on as it is. Otherwise it has to be reset: it gets new storages, which copy all, and the old ones
-are kept.
+Its transactions are compared with the upstream's, as NEO would not notice: when that has all of them, it goes on as it
+is. Otherwise it has to be reset: it gets new storages, which copy all, and the old ones are kept. It is compared before
+it fences itself, so that what is refused changes nothing, and again once nobody can write any more.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ def check(config: ClusterConfig, options: dict[str, Any]) -> Preflight:
 
 
 def run(config: ClusterConfig, act: Act, options: dict[str, Any]) -> str:
-    """Become a backup; returns the closing sentence. Raises Refused, Error: then the fence stays."""
+    """Become a backup; returns the closing sentence. Raises Refused, Error: what it was fenced for then stays."""
     role = role_state.of(config)
     state, reset = role.load(), bool(options.get("reset"))
     if state.rejoin and (state.rejoin.reset or not reset):
@@ -126,11 +126,16 @@ def run(config: ClusterConfig, act: Act, options: dict[str, Any]) -> str:
     assert upstream
     if found.follows == upstream and found.state in BACKUP_STATES and not reset:
         return first.reasons[0].sentence
+    if not reset:
+        act.step(f"compare the transactions here with those of {upstream.cluster}")
+        require(decide(find(config, state, Status(), upstream, act), upstream, reset), False)
     fence.fence(config, act, Fence(act.by, FENCE, times.text(times.now()), upstream))
-    act.step(f"compare the transactions here with those of {upstream.cluster}")
+    act.step(f"compare the transactions here with those of {upstream.cluster}, now that nobody writes here")
     found = find(config, role.load(), Status(), upstream, act)
-    verdict = decide(found, upstream, reset)
-    require(verdict, False)
+    try:
+        require(decide(found, upstream, reset), False)
+    except Refused as error:
+        raise Refused(f"{error}; its masters are stopped: bin/neo-resume --force lets it go on") from error
     act.details |= {"only-here": found.comparison.count if found.comparison else None, "reset": reset}
     now = times.now()
     since = tids.text(found.comparison.since) if found.comparison else ""
