@@ -43,7 +43,7 @@ class Instance:
 
     def ask(self, name, software_type, parameters, sla):
         if name in self.refused:
-            raise UserError("no free partition")
+            raise requests.NoPartition("no free partition")
         self.requests[name.removeprefix("shop-")] = (software_type, copy.deepcopy(parameters))
         return self.published.get(name.removeprefix("shop-"), {})
 
@@ -240,8 +240,13 @@ def test_a_master_that_refuses_takes_nothing_from_anybody(whole):
     before = whole.process()["published"], dict(whole.requests)
     whole.refused = {"shop-mariadb", "shop-neo", "shop-zope-1"}
     options = whole.process()
-    assert (options["published"], options["missing"]) == (before[0], [])
+    assert (options["published"], options["missing"], options["unsatisfied"]) == (before[0], [], [])
     assert whole.requests == {"balancer": before[1]["balancer"]}
+
+
+def test_children_without_a_partition_are_named(instance):
+    instance.refused = {"shop-neo"}
+    assert instance.process()["unsatisfied"] == ["shop-neo"]
 
 
 def test_a_partition_of_zopes_that_is_not_asked_for_any_more_stays_and_it_is_said(whole):

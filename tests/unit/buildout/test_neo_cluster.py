@@ -45,12 +45,14 @@ class Instance:
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.published, self.requests, self.refuses = folder, {}, [], False
-        self.ssl = {"caucased-url": "", "secret": ""}
+        self.ssl, self.homeless = {"caucased-url": "", "secret": ""}, set()
         monkeypatch.setattr(neo_nodes, "asker", lambda buildout, connection: self.ask)
 
     def ask(self, name, parameters, sla):
         if self.refuses:
-            raise UserError("no free partition")
+            raise UserError("no")
+        if name in self.homeless:
+            raise requests.NoPartition("no free partition")
         self.requests.append((name, parameters, sla))
         return self.published.get(name, {})
 
@@ -164,13 +166,30 @@ def test_nodes_are_told_of_the_masters_once_all_have_published(instance):
     assert len(instance.requests) == 3
 
 
+def complete(missing, unsatisfied=()):
+    return Complete(None, "complete", {"what": "addresses", "missing": missing, "unsatisfied": unsatisfied}).install()
+
+
 def test_processing_fails_until_all_nodes_have_published():
     with pytest.raises(UserError) as caught:
-        Complete(None, "complete", {"what": "addresses", "missing": ["neo-node-0", "neo-node-1"]}).install()
+        complete(["neo-node-0", "neo-node-1"])
     assert str(caught.value) == (
         "neo-node-0, neo-node-1: no addresses published yet, expected them after some processing."
     )
-    assert Complete(None, "complete", {"what": "addresses", "missing": []}).install() == ()
+    with pytest.raises(UserError) as caught:
+        complete(["neo-node-0", "neo-node-1"], ["neo-node-1"])
+    assert str(caught.value) == (
+        "neo-node-1: no partition yet, expected the Master to give one: see that a computer which fits (sla) has a free"
+        " partition. neo-node-0: no addresses published yet, expected them after some processing."
+    )
+    assert complete([]) == ()
+
+
+def test_a_node_without_a_partition_is_told_from_one_that_has_published_nothing(instance):
+    instance.homeless = {"neo-node-1"}
+    options = instance.process(**nodes(1, 1))
+    assert (options["missing"], options["unsatisfied"]) == (["neo-node-0", "neo-node-1"], ["neo-node-1"])
+    assert [one["has-partition"] for one in options["found"]] == [True, False]
 
 
 def test_a_master_that_refuses_changes_nothing(created):

@@ -66,12 +66,20 @@ def test_children_are_in_the_state_that_is_asked_of_the_instance(master, state, 
     assert master.asked[-1][1]["state"] == expected
 
 
-def test_an_instance_that_is_not_ready_has_published_nothing(master):
-    master.refusal = slap.ResourceNotReady("later")
-    assert ask() == {}
+@pytest.mark.parametrize("kind", [slap.ResourceNotReady, slap.NotFoundError])
+def test_an_instance_without_a_partition_is_another_thing_than_one_that_has_published_nothing(master, caplog, kind):
+    caplog.set_level(logging.DEBUG)
+    master.refusal = kind("http://127.0.0.1/requestComputerPartition")
+    with pytest.raises(requests.NoPartition) as caught:
+        ask()
+    assert str(caught.value) == (
+        "shop-mariadb: no partition yet, expected the Master to give one: see that a computer which fits (sla) has a"
+        " free partition"
+    )
+    assert str(caught.value) in caplog.text and "SECRET" not in caplog.text
 
 
-@pytest.mark.parametrize("kind", [slap.NotFoundError, slap.ServerError, slap.ConnectionError])
+@pytest.mark.parametrize("kind", [slap.ServerError, slap.ConnectionError])
 def test_a_refusal_is_told_and_logged_without_parameters(master, caplog, kind):
     caplog.set_level(logging.DEBUG)
     master.refusal = kind("no free partition")

@@ -75,6 +75,17 @@ def test_one_that_serves_nobody(state):
     assert said(up(state), replicas=1) == (False, (text + remedy,))
 
 
+def test_one_whose_nodes_have_no_partition():
+    node = partition.cluster().nodes[0]
+    nodes = tuple(dataclasses.replace(node, name=f"neo-node-{n}", published=False, has_partition=n < 1) for n in (0, 1))
+    assert said(Status(), nodes=nodes, masters=())[1] == (
+        "neo-node-1 has no partition yet, expected the Master to give one: see that a computer which fits (sla) has a"
+        " free partition; no node starts anything before",
+        "neo-node-0 has not published any addresses yet, expected all nodes to do so: process the instances (slapos"
+        " node instance); no node starts anything before",
+    )
+
+
 def test_one_whose_nodes_are_not_all_there_yet():
     node = partition.cluster().nodes[0]
     nodes = tuple(dataclasses.replace(node, name=f"neo-node-{n}", published=n == 1) for n in range(3))

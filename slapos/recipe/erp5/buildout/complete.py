@@ -10,19 +10,28 @@ from typing import Any
 
 from zc.buildout import UserError
 
+from slapos.recipe.erp5.buildout.requests import NO_PARTITION
+
 
 class Recipe:
-    """Options in: `missing`, the names of those that have not published yet, and `what` in a word. Raises UserError
-    when installed, which is after what promises need: nothing is published before."""
+    """Options in: `missing`, the names of those that have not published yet, `unsatisfied`, those of them that have no
+    partition even, and `what` in a word. Raises UserError when installed, which is after what promises need: nothing
+    is published before."""
 
     def __init__(self, buildout: Any, name: str, options: MutableMapping[str, Any]) -> None:
-        self.missing, self.what = options["missing"], options["what"]
+        self.unsatisfied, self.what = options["unsatisfied"], options["what"]
+        self.waiting = [name for name in options["missing"] if name not in self.unsatisfied]
 
     def install(self) -> tuple[str, ...]:
-        if self.missing:
-            raise UserError(
-                f"{', '.join(self.missing)}: no {self.what} published yet, expected them after some processing."
+        sentences = []
+        if self.unsatisfied:
+            sentences.append(f"{', '.join(self.unsatisfied)}: {NO_PARTITION}.")
+        if self.waiting:
+            sentences.append(
+                f"{', '.join(self.waiting)}: no {self.what} published yet, expected them after some processing."
             )
+        if sentences:
+            raise UserError(" ".join(sentences))
         return ()
 
     update = install

@@ -24,8 +24,9 @@ class Recipe:
     files that keep Kept (`storage-path`) and the first user's password (`password-path`).
 
     Options out, set while the section is initialised: `children` (a list of objects as root.config.Child), `missing`
-    (the titles of those that have not published), `differences` (sentences: what is asked for and not done) and
-    `published` (an object: what the instance publishes, complete when nothing is missing).
+    (the titles of those that have not published), `unsatisfied` (those of them that have no partition), `differences`
+    (sentences: what is asked for and not done) and `published` (an object: what the instance publishes, complete when
+    nothing is missing).
     Raises UserError, one sentence naming the parameter.
     """
 
@@ -40,12 +41,14 @@ class Recipe:
         self.request = requests.asker(buildout, {key: options[key] for key in requests.CONNECTION})
         self.published = dict(self.kept.published)
         self.kinds: dict[str, str] = {}
+        self.unsatisfied: list[str] = []
         self._ask_all()
         options["children"] = [
             {"name": self._title(child), "kind": kind, "published": child in self.published}
             for child, kind in self.kinds.items()
         ]
         options["missing"] = [one["name"] for one in options["children"] if not one["published"]]
+        options["unsatisfied"] = [title for title in self.unsatisfied if title in options["missing"]]
         options["differences"] = list(self.plan.differences)
         options["published"] = decide.published(self.plan, self.password.value, self.published)
 
@@ -76,7 +79,10 @@ class Recipe:
         self.kinds[child] = kind
         try:
             published = self.request(self._title(child), kind, parameters, {})
-        except UserError:
+        except requests.NoPartition:
+            self.unsatisfied.append(self._title(child))
+            return
+        except UserError:  # which has been logged
             return
         if published:
             self.published[child] = dict(published)

@@ -42,8 +42,8 @@ class Recipe:
 
     Options out, set while the section is initialised: `found` (a list of objects as neo.config.Node),
     `masters` and `admins` (lists of addresses, empty until all nodes have published theirs), the same as texts,
-    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person), and
-    `missing` (names of the nodes that have not published).
+    `masters-text` and `admins-text`, `requests` (certificate requests, PEM, of nodes that wait for a person),
+    `missing` (names of the nodes that have not published), and `unsatisfied` (those of them that have no partition).
     When the part is installed, the nodes are told of new masters, after Created was written.
     """
 
@@ -56,6 +56,7 @@ class Recipe:
         self.control = f"{bracketed(options['control-ip'])}:{options['control-port']}"
         self.ask = asker(buildout, {key: options[key] for key in requests.CONNECTION})
         self.told = load(self.told_path)
+        self.unsatisfied: list[str] = []
         found = [self._found(node) for node in self.nodes]
         missing = [node["name"] for node, one in zip(self.nodes, found, strict=True) if not is_complete(node, one)]
         # While a node that was added has not published its addresses yet, what was told before stays.
@@ -66,11 +67,12 @@ class Recipe:
                 "storage-count": node["storage_count"],
                 "listed": node["listed"],
                 "published": node["name"] not in missing,
+                "has-partition": node["name"] not in self.unsatisfied,
                 **{key: one.get(key, value) for key, value in ABSENT.items()},
             }
             for node, one in zip(self.nodes, found, strict=True)
         ]
-        options["missing"] = missing
+        options["missing"], options["unsatisfied"] = missing, self.unsatisfied
         options["requests"] = "".join(one.get("request", "") for one in found)
         for key, addresses in (("masters", self.telling.masters), ("admins", self.telling.admins)):
             options[key], options[f"{key}-text"] = list(addresses), " ".join(addresses)
@@ -79,8 +81,11 @@ class Recipe:
         """Request a node with what it was told before; what it has published, nothing when it cannot be requested."""
         try:
             return self._request(node, self.told.masters)
-        except UserError:
-            return {}
+        except requests.NoPartition:
+            self.unsatisfied.append(node["name"])
+        except UserError:  # which has been logged
+            pass
+        return {}
 
     def _request(self, node: Mapping[str, Any], masters: Sequence[str]) -> Mapping[str, Any]:
         sla = json.loads(node["sla"])

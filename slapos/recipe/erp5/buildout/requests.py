@@ -19,6 +19,14 @@ logger = logging.getLogger(__name__)
 CONNECTION = ("server-url", "key-file", "cert-file", "computer-id", "partition-id", "software-url")
 """The options by which a recipe is told who it is, and of which release it requests more."""
 STATES = ("started", "stopped")
+NO_PARTITION = (
+    "no partition yet, expected the Master to give one: see that a computer which fits (sla) has a free partition"
+)
+
+
+class NoPartition(UserError):
+    """The Master has no partition for an instance: none is free, none that fits, or it is not given yet."""
+
 
 Ask = Callable[[str, str, Mapping[str, Any], Mapping[str, str]], Mapping[str, Any]]
 """Requests an instance by its name, software type, parameters and sla; returns what it has published so far."""
@@ -26,7 +34,7 @@ Ask = Callable[[str, str, Mapping[str, Any], Mapping[str, str]], Mapping[str, An
 
 def asker(buildout: Any, connection: Mapping[str, str]) -> Ask:
     """Requests by way of the Master, in the state that is asked of the partition itself; a destroyed one's stay as they
-    are. Raises UserError when the Master refuses, or does not answer."""
+    are. Raises NoPartition, and UserError when the Master refuses, or does not answer."""
     asked = buildout["slap-connection"].get("requested", STATES[0])
     state = asked if asked in STATES else STATES[0]
 
@@ -44,11 +52,13 @@ def asker(buildout: Any, connection: Mapping[str, str]) -> Ask:
                 state=state,
             )
             return published(made)
-        except slap.ResourceNotReady:
-            return {}
-        except (slap.NotFoundError, slap.ServerError, slap.ConnectionError) as error:
-            sentence = f"{name} cannot be requested: {error}"
+        except (slap.NotFoundError, slap.ResourceNotReady):  # slapproxy's answer, and the Master's
+            sentence = f"{name}: {NO_PARTITION}"
             logger.warning(sentence)  # a caller may go on without
+            raise NoPartition(sentence) from None
+        except (slap.ServerError, slap.ConnectionError) as error:
+            sentence = f"{name} cannot be requested: {error}"
+            logger.warning(sentence)
             raise UserError(sentence) from None
 
     return ask

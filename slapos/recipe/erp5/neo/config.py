@@ -84,7 +84,8 @@ class ClusterTls:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster, as it was requested: `listed` says that `node-list` still has it.
+    """A node of the cluster, as it was requested: `listed` says that `node-list` still has it, `has_partition` that the
+    Master has given it one.
 
     The addresses of its processes are known once the node has published them: `master` is empty where it has none.
     `control_url` is where it does what it is asked for (node_actions.py), with its token.
@@ -98,6 +99,7 @@ class Node:
     admin: str
     storages: tuple[str, ...]
     control_url: str = field(default="", repr=False)
+    has_partition: bool = True
 
 
 @dataclass(frozen=True)

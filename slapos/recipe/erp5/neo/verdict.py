@@ -53,9 +53,15 @@ def moment(number: int) -> datetime:
 
 def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
     config, status = snapshot.config, snapshot.status
-    absent = [node.name for node in config.nodes if not node.published]
+    waiting = "" if config.masters else "; no node starts anything before"
+    homeless = [node.name for node in config.nodes if not node.has_partition and not node.published]
+    if homeless:
+        yield (
+            f"{listing(homeless)} {_have(homeless)} no partition yet, expected the Master to give one: see that a"
+            f" computer which fits (sla) has a free partition{waiting}"
+        )
+    absent = [node.name for node in config.nodes if not node.published and node.has_partition]
     if absent:
-        waiting = "" if config.masters else "; no node starts anything before"
         yield (
             f"{listing(absent)} {_have(absent)} not published any addresses yet, expected all nodes to do so:"
             f" process the instances (slapos node instance){waiting}"
