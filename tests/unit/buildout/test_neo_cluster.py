@@ -199,6 +199,23 @@ def test_a_master_that_refuses_changes_nothing(created):
     assert (options["masters"], options["admins"]) == (["a:30000"], ["a:31000", "a:31001"])
 
 
+def test_a_shorter_node_list_takes_no_storage_away_so_that_replicas_and_masters_have_enough(instance):
+    wanted = {"replicas": 1, "masters": 2}
+    instance.publish("neo-node-0", "neo-node-1")
+    instance.process(**wanted, **nodes(1, 1))
+    options = instance.process(**wanted, **nodes(1))
+    assert [(node["name"], node["listed"]) for node in options["nodes"]] == [
+        ("neo-node-0", True),
+        ("neo-node-1", False),
+    ]
+    assert options["differences"] == [
+        "neo-node-1 is not in node-list any more, but the cluster has it, with one storage; nothing is deleted: put it"
+        " back into node-list"
+    ]
+    with pytest.raises(UserError, match="^masters: 3 masters need as many nodes, and there are 1; give fewer, or add"):
+        instance.process(**wanted | {"masters": 3}, **nodes(1))
+
+
 def test_until_there_is_a_database_the_parameters_can_be_mended(instance):
     assert instance.process(**UPSTREAM, partitions=3)["upstream"]["cluster"] == "main"
     instance.publish("neo-node-0")

@@ -66,9 +66,10 @@ class Recipe:
             wanted = requested(parameters, options["cluster"])
             if created:
                 check_layout(created, wanted)
+            is_now = replace(created, nodes=merged(created.nodes, wanted.nodes)) if created else wanted
+            check_nodes(is_now.nodes, parameters)
         except ConfigurationError as error:
             raise UserError(str(error)) from error
-        is_now = replace(created, nodes=merged(created.nodes, wanted.nodes)) if created else wanted
         options["nodes"] = [
             {"listed": number < len(wanted.nodes), **asdict(node)} for number, node in enumerate(is_now.nodes)
         ]
@@ -94,25 +95,29 @@ def listed(parameters: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 def check(parameters: Mapping[str, Any]) -> None:
     """Raise ConfigurationError for what a schema cannot say."""
-    nodes = listed(parameters)
-    storages, masters = sum(node["storage-count"] for node in nodes), parameters["masters"]
     if parameters["node-list"] and parameters["storage-count"]:
         raise ConfigurationError("storage-count: node-list says it of each node; give one of the two.")
-    if masters > len(nodes):
-        raise ConfigurationError(
-            f"masters: {masters} masters need as many nodes, and there are {len(nodes)};"
-            " give fewer, or add nodes to node-list."
-        )
-    if parameters["replicas"] >= storages:
-        raise ConfigurationError(
-            f"replicas: {parameters['replicas']} need at least {parameters['replicas'] + 1} storages, and there are"
-            f" {storages}; give fewer, or add storages."
-        )
     check_ssl(parameters["ssl"])
     if bool(parameters["upstream-cluster"]) != bool(parameters["upstream-masters"]):
         given, other = ("upstream-cluster", "upstream-masters")[:: 1 if parameters["upstream-cluster"] else -1]
         raise ConfigurationError(
             f"{other}: it is empty and {given} is not; give both, as the upstream publishes them, or none."
+        )
+
+
+def check_nodes(nodes: Sequence[Node], parameters: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for what the nodes that there are, listed or not any more, are too few for."""
+    storages, replicas = sum(node.storage_count for node in nodes), parameters["replicas"]
+    masters = parameters["masters"]
+    if masters > sum(node.master for node in nodes):
+        raise ConfigurationError(
+            f"masters: {masters} masters need as many nodes, and there are {len(listed(parameters))};"
+            " give fewer, or add nodes to node-list."
+        )
+    if replicas >= storages:
+        raise ConfigurationError(
+            f"replicas: {replicas} need at least {replicas + 1} storages, and there are {storages}; give fewer, or add"
+            " storages."
         )
 
 
