@@ -75,7 +75,8 @@ def test_without_a_takeover_the_whole_history_is_compared(sites: Sites):
     said = old.refused("rejoin")
     assert said == (
         "rejoin is refused: nobody has said which cluster this one is to be a backup of: give what that publishes as"
-        " neo-cluster and neo-masters (options upstream-cluster and upstream-masters)"
+        " neo-cluster and neo-masters (--upstream-cluster-file and --upstream-masters-file, or the same fields on the"
+        " page)"
     )
     assert not old.fenced()
     said = old.refused("rejoin", upstream_cluster="new", upstream_masters=other.masters)

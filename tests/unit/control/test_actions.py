@@ -72,11 +72,20 @@ def test_what_a_dry_run_prints(capsys, reasons, status, verdict):
         (None, 3.25, ["would be lost: what was written within 3.2 s"]),
         (0, 0.0, []),
         (7, 3.0, ["would be lost: 7 transactions, of 3 s"]),
+        (1, None, ["would be lost: 1 transaction"]),
+        (1, 0.0, ["would be lost: 1 transaction"]),
     ],
 )
 def test_what_would_be_lost_is_told(capsys, transactions, seconds, lines):
     assert actions.print_preflight(Preflight("takeover", (), transactions, seconds)) == 0
     assert capsys.readouterr().out.splitlines() == [*lines, "takeover can go ahead"]
+
+
+def test_nothing_would_be_lost_by_what_is_refused_and_what_is_kept_is_told(capsys):
+    actions.print_preflight(Preflight("rejoin", (Reason(REFUSE, "x"),), 7))
+    assert capsys.readouterr().out.splitlines() == ["refuse: x", "rejoin is refused"]
+    actions.print_preflight(Preflight("rejoin", (), 7, kept=", which the old storages keep"))
+    assert capsys.readouterr().out.splitlines()[0] == "would be lost: 7 transactions, which the old storages keep"
 
 
 # ---- the program
@@ -115,6 +124,23 @@ def test_it_is_only_told_what_would_be(config, capsys):
     assert [run(config, "switch", "--dry-run"), run(config, "preflight"), run(config, "preflight", "switch")] == [0] * 3
     assert capsys.readouterr().out == "switch can go ahead\n" * 3
     assert not config.is_on and journal.last(config) == ()
+
+
+def test_help_has_the_name_of_the_partitions_own_program_and_all_actions(config, capsys):
+    for name, usage in (
+        ("preflight", "usage: lamp-preflight [-h] [{switch}]\n"),
+        ("switch", "usage: lamp-switch [-h] [--dry-run] [--options-on-stdin] [--force]"),
+    ):
+        with pytest.raises(SystemExit) as raised:
+            run(config, name, "--help")
+        assert raised.value.code == 0
+        assert capsys.readouterr().out.startswith(usage)
+
+
+def test_an_option_has_to_be_written_out(config, capsys):
+    with pytest.raises(SystemExit):
+        run(config, "switch", "--forc")
+    assert not config.is_on and "unrecognized arguments: --forc" in capsys.readouterr().err
 
 
 def test_another_one_that_runs_is_an_exit_code_of_its_own(config):

@@ -96,7 +96,7 @@ def test_a_rejoin_is_completed_and_not_undone():
 def test_whose_backup():
     assert lines(rejoin.decide(Found("old", "", None), None, False)) == [
         "refuse: nobody has said which cluster this one is to be a backup of: give what that publishes as neo-cluster"
-        " and neo-masters (options upstream-cluster and upstream-masters)"
+        " and neo-masters (--upstream-cluster-file and --upstream-masters-file, or the same fields on the page)"
     ]
 
 
@@ -170,6 +170,9 @@ def test_a_reset_leaves_foreign_transactions_behind():
     (first, *_) = lines(rejoin.decide(Found("old", "", None, ONE_MORE), NEW, True))
     assert first.startswith("warn: this cluster has 1 transaction that new lacks (")
     assert first.endswith("), expected none: they stay in the old storages alone")
+    assert (
+        rejoin.decide(Found("old", "", None, ONE_MORE), NEW, True).lost == "1 transaction, which the old storages keep"
+    )
 
 
 def test_what_is_refused_is_refused_before_the_fence_and_what_came_meanwhile_tells_of_it(tmp_path, monkeypatch):

@@ -74,10 +74,8 @@ def print_preflight(preflight: Preflight) -> int:
     """Write a verdict for people; returns 1 when the action would be refused."""
     for reason in preflight.reasons:
         print(f"{reason.level}: {reason.sentence}")
-    if preflight.lost_transactions:
-        print(f"would be lost: {preflight.lost_transactions} transactions, of {preflight.lost_seconds or 0:g} s")
-    elif preflight.lost_transactions is None and preflight.lost_seconds:
-        print(f"would be lost: what was written within {preflight.lost_seconds:.1f} s")
+    if preflight.lost and not preflight.refused:
+        print(f"would be lost: {preflight.lost}")
     verdict = "is refused" if preflight.refused else "needs force" if preflight.needs_force else "can go ahead"
     print(f"{preflight.action} {verdict}")
     return int(preflight.refused or preflight.needs_force)
@@ -116,15 +114,22 @@ def _given(one: Action, arguments: argparse.Namespace) -> Options:
 
 def _parser(service: Service) -> argparse.ArgumentParser:
     actions, config_help = service.actions, f"the partition's {service.json}"
-    parser = argparse.ArgumentParser(prog=f"{service.prefix}-action", description=_DESCRIPTION)
+    text = f"{_DESCRIPTION} Each action needs --config, {config_help}, which the programs in its bin give."
+    parser = argparse.ArgumentParser(prog=f"{service.prefix}-action", description=text, allow_abbrev=False)
     programs = parser.add_subparsers(dest="action", required=True)
-    preflight = programs.add_parser("preflight", help="what an action would meet with; changes nothing")
-    preflight.add_argument("--config", required=True, help=config_help)
-    preflight.add_argument("of", nargs="?", choices=sorted(actions), default=next(iter(actions)), metavar="ACTION")
+
+    def add(name: str, description: str) -> argparse.ArgumentParser:
+        # Named as the partition's own program, bin/PREFIX-NAME, through which people come here.
+        prog = f"{service.prefix}-{name}"
+        made = programs.add_parser(name, prog=prog, help=description, description=description, allow_abbrev=False)
+        made.add_argument("--config", required=True, help=argparse.SUPPRESS)
+        return made
+
+    first = next(iter(actions))
+    preflight = add("preflight", "what an action would meet with; changes nothing")
+    preflight.add_argument("of", nargs="?", choices=sorted(actions), default=first, help=f"the action, {first} if none")
     for one in actions.values():
-        program = programs.add_parser(one.name, help=one.description, description=one.description)
-        program.add_argument("--config", required=True, help=config_help)
-        _add_options(program, one)
+        _add_options(add(one.name, one.description), one)
     return parser
 
 

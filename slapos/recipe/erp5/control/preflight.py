@@ -18,12 +18,25 @@ class Reason:
 
 @dataclass(frozen=True)
 class Preflight:
-    """A verdict with its reasons; `lost_transactions` and `lost_seconds` are None where nobody can know."""
+    """A verdict with its reasons; `lost_transactions` and `lost_seconds` are None where nobody can know.
+
+    `kept` is where the lost transactions can be found all the same, as the end of a sentence.
+    """
 
     action: str
     reasons: tuple[Reason, ...] = ()
     lost_transactions: int | None = None
     lost_seconds: float | None = None
+    kept: str = ""
+
+    @property
+    def lost(self) -> str:
+        """What would be lost, for people; empty for nothing that is known."""
+        count, seconds = self.lost_transactions, self.lost_seconds
+        if count:
+            one = "transaction" if count == 1 else "transactions"
+            return f"{count} {one}{f', of {seconds:g} s' if seconds else ''}{self.kept}"
+        return f"what was written within {seconds:.1f} s" if count is None and seconds else ""
 
     @property
     def refused(self) -> bool:

@@ -174,7 +174,7 @@ class Child:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in filter(None, (_DATED.sub("", line.decode("utf-8", "replace")).strip() for line in lines)):
             process.log(f"{self.plan.name}: {line}")
-            self.message = line.removeprefix("error: ")[:_MESSAGE]
+            self.message = line.removeprefix("error: ").removeprefix("busy: ")[:_MESSAGE]
 
 
 class Scheduler:

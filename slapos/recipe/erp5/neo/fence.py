@@ -58,7 +58,8 @@ def fence(config: ClusterConfig, act: Act, wanted: Fence) -> Fenced:
         everywhere = tuple(node.name for node in config.nodes)
         fenced = role.change(fenced=dataclasses.replace(after(role.load().fenced, wanted), undone=everywhere)).fenced
         assert fenced
-        act.step(f"stop the masters of {len(everywhere)} nodes, over restarts too")
+        many = f"{len(everywhere)} nodes" if len(everywhere) > 1 else "the node"
+        act.step(f"stop the masters of {many}, over restarts too")
         answers = _ask(config, fenced)
         if answers.errors and (state := ask.status().cluster_state):
             raise ServerError(

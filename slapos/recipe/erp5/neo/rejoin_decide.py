@@ -28,7 +28,7 @@ def decide(found: Found, upstream: Upstream | None, reset: bool) -> Preflight:
     if upstream is None:
         return refused(
             "nobody has said which cluster this one is to be a backup of: give what that publishes as neo-cluster and"
-            " neo-masters (options upstream-cluster and upstream-masters)"
+            " neo-masters (--upstream-cluster-file and --upstream-masters-file, or the same fields on the page)"
         )
     name = upstream.cluster
     if name == found.cluster:
@@ -36,7 +36,8 @@ def decide(found: Found, upstream: Upstream | None, reset: bool) -> Preflight:
     if found.follows == upstream and found.state in preflight.BACKUP_STATES and not reset:
         return Preflight("rejoin", (Reason(INFO, f"this cluster is a backup of {name} already"),), 0, 0.0)
     if reset:
-        return Preflight("rejoin", tuple(_reset(found, name)), found.comparison.count if found.comparison else None)
+        count = found.comparison.count if found.comparison else None
+        return Preflight("rejoin", tuple(_reset(found, name)), count, kept=", which the old storages keep")
     if found.comparison is None:
         return refused(
             f"the transactions here cannot be compared with those of {name} ({found.error}), expected to know that it"
