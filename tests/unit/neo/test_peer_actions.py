@@ -21,7 +21,7 @@ QUESTION = {
     "by": "its backup new",
     "new-cluster": "new",
     "new-masters": "a:9",
-    "reason": "takeover of its backup new",
+    "reason": "takeover",
     "tid": "",
 }
 NEW = Upstream("new", "a:9")
@@ -75,9 +75,7 @@ def test_a_primary_is_fenced_and_tells_its_last_transaction(world, config):
     fenced = role_state.of(config).load().fenced
     assert fenced and (fenced.by, fenced.new_primary, fenced.undone) == ("its backup new", NEW, ())
     (entry,) = journal.last(config)
-    assert entry.sentence == (
-        "the masters of this cluster are stopped, as its backup new asked for it (takeover of its backup new)"
-    )
+    assert entry.sentence == ("the masters of this cluster are stopped, as its backup new asked for it (takeover)")
     # And once more, to be told where it was cut.
     peer_actions.do(config, "fence", QUESTION | {"tid": "0x0000000000000008"})
     fenced = role_state.of(config).load().fenced

@@ -65,8 +65,7 @@ def fence(config: ClusterConfig, act: Act, ask: Asker, snapshot: Snapshot, force
             if snapshot.answers:
                 _fetch_the_rest(act, ask, peer, name)
             act.step(f"fence the old primary {name}, which stops its masters")
-            reason = f"{act.action} of its backup {config.cluster}"
-            answer = peer.call("fence", question(config, name, reason, ""), FENCING)
+            answer = peer.call("fence", question(config, name, act.action, ""), FENCING)
     except (PeerUnreachable, PeerRefused) as error:
         if alive and not forced:
             raise ServerError(

@@ -78,7 +78,7 @@ def fence_old_primary(config: ClusterConfig) -> None:
     pending = state.fence_pending
     if pending is None or state.fenced or state.rejoin or state.promotion:
         return
-    reason = f"its backup {config.cluster} took over at {pending.since}"
+    reason = f"takeover at {pending.since}"
     tid = state.last.tid if state.last else ""
     with Peer(pending.control_url) as peer:
         peer.ready(old_primary.GONE)
