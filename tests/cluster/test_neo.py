@@ -74,7 +74,7 @@ def test_parameters_that_come_later_change_nothing_and_the_promise_says_so(node:
         True,
         "storage-count of neo-node-0 is 1, but it has 2 storages; nothing is deleted: give 2 again\n"
         "upstream-cluster is other, but the database was not created as a backup, and no parameter makes it one: leave"
-        " upstream-cluster and upstream-masters out, or request another instance",
+        " upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which does",
     )
     assert main.promise() == expected
     # What the runs themselves have evaluated last.
@@ -152,6 +152,6 @@ def test_an_upstream_that_is_gone_is_told_and_a_takeover_stays(node: Node, main:
     assert copy.promise() == (
         True,
         "upstream-cluster is another, but the database was taken over from neo-main, and no parameter changes that:"
-        " leave upstream-cluster and upstream-masters out, or request another instance",
+        " leave upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which makes it a backup of another",
     )
     assert copy.status().cluster_state == "RUNNING"

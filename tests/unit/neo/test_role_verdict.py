@@ -111,6 +111,44 @@ def test_a_takeover_is_told_while_all_is_well():
     )
 
 
+DETACHED = Change("detach", AT, "old", "", "0x0400")
+PRIMARY = Status("RUNNING", "M1", 12, 0, None, 1 << 60, 5)
+
+
+@pytest.mark.parametrize("last", [TAKEN_OVER, DETACHED])
+def test_the_upstream_of_the_last_takeover_may_stay_in_the_parameters(last):
+    """The promise itself had asked for it, of a cluster that was created as a primary, and then was a backup."""
+    for upstream in (None, NEW):
+        config = partition.cluster(upstream=upstream, requested_upstream=UPSTREAM)
+        found = Snapshot(config, NOW, PRIMARY, (), RoleState(last=last))
+        assert list(verdict._parameter_problems(found)) == []
+
+
+@pytest.mark.parametrize(("last", "did"), [(TAKEN_OVER, "was taken over"), (DETACHED, "was detached")])
+@pytest.mark.parametrize(
+    ("upstream", "none", "becomes"),
+    [
+        (None, "no parameter makes it one", "does"),
+        (UPSTREAM, "no parameter changes that", "makes it a backup of new"),
+    ],
+)
+def test_another_upstream_in_the_parameters_is_a_matter_of_a_rejoin(last, did, upstream, none, becomes):
+    config = partition.cluster(upstream=upstream, requested_upstream=NEW)
+    assert list(verdict._parameter_problems(Snapshot(config, NOW, PRIMARY, (), RoleState(last=last)))) == [
+        f"upstream-cluster is new, but the database {did} from old, and {none}: leave upstream-cluster and"
+        f" upstream-masters out, or run bin/neo-rejoin, which {becomes}"
+    ]
+
+
+def test_a_detach_is_told_while_all_is_well():
+    for upstream in (None, UPSTREAM):
+        config = partition.cluster(upstream=upstream, requested_upstream=upstream)
+        summary = verdict._cluster_summary(Snapshot(config, NOW, PRIMARY, (), RoleState(last=DETACHED)))
+        assert summary.endswith(
+            f"; it was a backup of old, and follows it no longer since {AT} by detach, cut at 0x0400"
+        )
+
+
 def test_a_node_that_is_fenced():
     assert list(role_verdict.node(None)) == []
     assert list(role_verdict.node(NodeFence("its backup new", "takeover of new", AT))) == [

@@ -141,14 +141,16 @@ def test_a_first_copy_is_told_and_is_no_lag():
 
 
 @pytest.mark.parametrize(
-    "has, text", [(at(65), "has all up to 2026-11-28T11:58:55Z"), (0, "has nothing of it yet")], ids=["some", "nothing"]
+    "has, text, more",
+    [(at(65), "has all up to 2026-11-28T11:58:55Z", ", or take over"), (0, "has nothing of it yet", "")],
+    ids=["some", "nothing"],
 )
-def test_an_upstream_that_does_not_answer(has, text):
+def test_an_upstream_that_does_not_answer(has, text, more):
     assert said(following(cluster_state="STARTING_BACKUP", backup_tid=has), **BACKUP) == (
         False,
         (
             f"the cluster is STARTING_BACKUP, as its upstream main at 127.0.0.9:30000 does not answer, and it {text},"
-            " expected BACKINGUP: start the upstream, look at the network between them, or take over",
+            f" expected BACKINGUP: start the upstream, look at the network between them{more}",
         ),
     )
 
@@ -184,9 +186,8 @@ OTHER = Upstream("other", "b:1")
             up(),
             None,
             OTHER,
-            "upstream-cluster is other, but the database was not created as a backup, and no parameter makes it"
-            " one: leave"
-            " upstream-cluster and upstream-masters out, or request another instance",
+            "upstream-cluster is other, but the database was not created as a backup, and no parameter makes it one:"
+            " leave upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which does",
         ),
         (
             following(),
@@ -201,14 +202,14 @@ OTHER = Upstream("other", "b:1")
             OTHER,
             "upstream-cluster is other, but the database is a backup of main, and no parameter changes that: give"
             " main and"
-            " 127.0.0.9:30000 again, or request another instance",
+            " 127.0.0.9:30000 again, or run bin/neo-rejoin, which makes it a backup of other",
         ),
         (
             up(),
             UPSTREAM,
             OTHER,
             "upstream-cluster is other, but the database was taken over from main, and no parameter changes that: leave"
-            " upstream-cluster and upstream-masters out, or request another instance",
+            " upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which makes it a backup of other",
         ),
         (
             following(),
@@ -216,7 +217,7 @@ OTHER = Upstream("other", "b:1")
             Upstream("main", "c:1"),
             "upstream-masters is c:1, but the masters look for main at 127.0.0.9:30000, which no parameter changes:"
             " give"
-            " main and 127.0.0.9:30000 again",
+            " main and 127.0.0.9:30000 again, or run bin/neo-rejoin, which has them look there",
         ),
     ],
     ids=["added", "removed", "changed", "changed after a takeover", "moved"],

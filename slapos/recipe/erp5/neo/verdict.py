@@ -119,11 +119,13 @@ def _backup_problems(snapshot: Snapshot, name: str, status: Status) -> Iterator[
     if not status.cluster_state:
         yield f"{name} cannot be asked how it is ({status.reason}), expected BACKINGUP: see its own promises"
     elif status.cluster_state == STARTING_BACKUP:
-        has = f"has all up to {times.text(moment(status.backup_tid))}" if status.backup_tid else "has nothing of it yet"
+        has, or_take_over = "has nothing of it yet", ""
+        if status.backup_tid:
+            has, or_take_over = f"has all up to {times.text(moment(status.backup_tid))}", ", or take over"
         at = f" at {upstream.masters}" if upstream.masters else ""
         yield (
             f"{name} is STARTING_BACKUP, as its upstream {upstream.cluster}{at} does not answer, and it {has}, expected"
-            " BACKINGUP: start the upstream, look at the network between them, or take over"
+            f" BACKINGUP: start the upstream, look at the network between them{or_take_over}"
         )
     elif status.cluster_state != BACKINGUP:
         yield f"{name} is {status.cluster_state}, expected BACKINGUP{'' if ours else ': see its own promises'}"
@@ -138,7 +140,9 @@ def _parameter_problems(snapshot: Snapshot) -> Iterator[str]:
     """What the parameters say of an upstream now, and the database is not: they count when it is created alone."""
     if snapshot.role.upstream:  # it became a backup by an action: role_verdict.py
         return
-    was, now = snapshot.config.upstream, snapshot.config.requested_upstream
+    was, now, left = snapshot.config.upstream, snapshot.config.requested_upstream, _left(snapshot)
+    if now and now.cluster == left:  # it was a backup of that one again since its creation, and took over
+        return
     if now is None:
         if was and not is_taken_over(snapshot):
             yield (
@@ -146,21 +150,36 @@ def _parameter_problems(snapshot: Snapshot) -> Iterator[str]:
                 " give upstream-cluster and upstream-masters again, or take over"
             )
     elif was is None:
+        never = "was not created as a backup"
         yield (
-            f"upstream-cluster is {now.cluster}, but the database was not created as a backup, and no parameter makes"
-            " it one: leave upstream-cluster and upstream-masters out, or request another instance"
+            f"upstream-cluster is {now.cluster}, but the database {_is_left(snapshot) or never}, and no parameter makes"
+            " it one: leave upstream-cluster and upstream-masters out, or run bin/neo-rejoin, which does"
         )
     elif was.cluster != now.cluster:
-        is_now = "was taken over from" if is_taken_over(snapshot) else "is a backup of"
+        is_now = f"was taken over from {was.cluster}" if is_taken_over(snapshot) else f"is a backup of {was.cluster}"
+        is_now = _is_left(snapshot) or is_now
         yield (
-            f"upstream-cluster is {now.cluster}, but the database {is_now} {was.cluster}, and no parameter changes"
-            f" that: {_again(snapshot, was)}, or request another instance"
+            f"upstream-cluster is {now.cluster}, but the database {is_now}, and no parameter changes that:"
+            f" {_again(snapshot, was)}, or run bin/neo-rejoin, which makes it a backup of {now.cluster}"
         )
     elif set(was.masters.split()) != set(now.masters.split()) and not is_taken_over(snapshot):
         yield (
             f"upstream-masters is {now.masters}, but the masters look for {was.cluster} at {was.masters}, which no"
-            f" parameter changes: {_again(snapshot, was)}"
+            f" parameter changes: {_again(snapshot, was)}, or run bin/neo-rejoin, which has them look there"
         )
+
+
+def _left(snapshot: Snapshot) -> str:
+    """The cluster whose backup it was last, when an action has made a primary of it since; else empty."""
+    last, is_primary = snapshot.role.last, snapshot.status.cluster_state == RUNNING
+    return last.from_cluster if last and is_primary and not last.primary_now else ""
+
+
+def _is_left(snapshot: Snapshot) -> str:
+    """What an action has done to it, as the end of "the database ..."; empty for nothing."""
+    last, left = snapshot.role.last, _left(snapshot)
+    did = "was detached" if last and last.action == "detach" else "was taken over"
+    return f"{did} from {left}" if left else ""
 
 
 def _again(snapshot: Snapshot, was: Upstream) -> str:
@@ -204,8 +223,10 @@ def _cluster_summary(snapshot: Snapshot) -> str:
     text = f"the cluster {config.cluster} is {status.cluster_state}, with {storages} storage{'s' * (storages != 1)}"
     if status.last_tid:
         text += f", its last transaction at {times.text(moment(status.last_tid))}"
-    if upstream and is_taken_over(snapshot):
-        text += f"; it was a backup of {upstream.cluster}, and was taken over{_last_change(snapshot)}"
+    if left := _left(snapshot):
+        text += f"; it was a backup of {left}, and {_last_change(snapshot)}"
+    elif upstream and is_taken_over(snapshot):
+        text += f"; it was a backup of {upstream.cluster}, and was taken over"
     elif upstream:
         text += f"; it is a backup of {upstream.cluster}, {_progress(status, snapshot.at)}"
     for name, backup in snapshot.backups:
@@ -214,12 +235,13 @@ def _cluster_summary(snapshot: Snapshot) -> str:
 
 
 def _last_change(snapshot: Snapshot) -> str:
-    """When that was and where it was cut, by what the action noted; nothing where it was done by hand."""
+    """What it did then, when, and where it was cut, by what the action noted."""
     last = snapshot.role.last
-    if last is None or last.primary_now:
-        return ""
+    assert last
+    did = "follows it no longer" if last.action == "detach" else "was taken over"
+    since = "since" if last.action == "detach" else "at"
     unfenced = f"; nobody has fenced {last.from_cluster}: see that it does not come back" if last.unfenced else ""
-    return f" at {last.at} by {last.action}, cut at {last.tid}{unfenced}"
+    return f"{did} {since} {last.at} by {last.action}, cut at {last.tid}{unfenced}"
 
 
 def _progress(status: Status, now: datetime) -> str:
