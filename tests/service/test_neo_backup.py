@@ -226,3 +226,18 @@ def test_an_admin_may_ask_for_the_ids_of_a_recovering_cluster(clusters: Clusters
     copy.start()
     copy.wait("BACKINGUP")
     assert tid.to_time(copy.status().last_tid or 0) > 0
+
+
+def test_an_upstream_with_another_number_of_partitions_is_named_as_the_reason(clusters: Clusters):
+    main, _ = clusters.backup("another")
+    copy = clusters("copy", upstream=main, partitions=6)
+    copy.start()
+    wait_for(lambda: not copy.runs("master-0"), "the master to end")
+    assert (copy.folder / "upstream-partitions").read_text() == "4\n"
+    said = (copy.folder / "master-0.out").read_text()
+    assert said.endswith(
+        "neo_master.py: partitions: it is 6, but the upstream has 4, expected the same, which no parameter changes:"
+        " request another instance\n"
+    )
+    assert "Traceback" not in said
+    assert main.read() == {"before": "kept"}

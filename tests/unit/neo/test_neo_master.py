@@ -48,6 +48,18 @@ def test_without_a_flag_none_is_made_by_the_upstream(tmp_path: Path):
     assert flag.goal() is None and not flag.exists()
 
 
+def test_an_upstream_with_another_number_of_partitions_is_noted_as_long_as_it_has(tmp_path: Path):
+    noted = neo_master.UpstreamPartitions(str(tmp_path))
+    assert noted.note(24, 12) == (
+        "partitions: it is 12, but the upstream has 24, expected the same, which no parameter changes: request another"
+        " instance"
+    )
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("upstream-partitions", "24\n")]
+    for _ in range(2):
+        assert noted.note(12, 12) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_is_removed_once(flag: NewFlag):
     flag.lower(100)
     assert flag.remove()

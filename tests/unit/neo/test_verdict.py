@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from slapos.recipe.erp5.neo import status as gathering
 from slapos.recipe.erp5.neo import tid, verdict
 from slapos.recipe.erp5.neo.ask import Node, Status
 from slapos.recipe.erp5.neo.config import BackupCluster, Monitor, Upstream
@@ -318,6 +319,17 @@ def test_a_node_that_is_well(tmp_path):
             " asked"
             " for, after 3 s, and was started again (once since 2026-11-27T10:00:00Z)",
         ),
+    )
+
+
+def test_an_upstream_with_another_number_of_partitions(tmp_path):
+    config = partition.node(tmp_path)
+    assert gathering.upstream_partitions(config) is None
+    config.upstream_partitions.write_text("24\n")
+    found = NodeSnapshot(config, NOW, (), upstream_partitions=gathering.upstream_partitions(config))
+    assert verdict.node(found).sentences == (
+        "partitions is 12, but the upstream has 24, expected the same, without which the master ends at each start, and"
+        " which no parameter changes: request another instance",
     )
 
 

@@ -291,6 +291,11 @@ class NodeConfig(Partition):
         return self.path("srv", "neo", "new")
 
     @property
+    def upstream_partitions(self) -> Path:
+        """There while the upstream has another number of partitions, which it holds (py2/neo_master.py)."""
+        return self.new_flag.with_name("upstream-partitions")
+
+    @property
     def upstream_file(self) -> Path:
         """What the master follows (Followed); it is there from the creation of the master on."""
         return self.path("srv", "neo", "upstream.json")

@@ -127,6 +127,7 @@ def _note(config: NodeConfig, upstream: Upstream, reset: bool) -> None:
     """What the master is to do from its next start on."""
     if not config.master:
         return
+    config.upstream_partitions.unlink(missing_ok=True)
     if reset:
         process.write_atomically(config.new_flag, "{}\n")
         closed(config).unlink(missing_ok=True)

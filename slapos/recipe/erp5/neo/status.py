@@ -56,6 +56,7 @@ class NodeSnapshot:
     """A node's processes at the moment `at`; its master is not to run while it is `fenced`.
 
     `silent`: why nobody can log in to the server that its storages need; empty when somebody can, or they need none.
+    `upstream_partitions` is the number of partitions that the upstream has where it is another one than ours.
     """
 
     config: NodeConfig
@@ -63,6 +64,7 @@ class NodeSnapshot:
     services: tuple[ServiceStatus, ...]
     fenced: NodeFence | None = None
     silent: str = ""
+    upstream_partitions: int | None = None
 
 
 def gather(config: ClusterConfig, now: datetime) -> Snapshot:
@@ -100,7 +102,16 @@ def node(config: NodeConfig, now: datetime) -> NodeSnapshot:
         tuple(service(config, name) for name in config.services),
         node_role.of(config).load().fenced,
         silent=silence(config.mysql) if config.mysql else "",
+        upstream_partitions=upstream_partitions(config),
     )
+
+
+def upstream_partitions(config: NodeConfig) -> int | None:
+    """How many partitions the upstream has, as the master has noted because it cannot follow it; else None."""
+    try:
+        return int(config.upstream_partitions.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def silence(server: MySQL) -> str:

@@ -277,6 +277,12 @@ def _node_problems_of(snapshot: NodeSnapshot) -> Iterator[str]:
         )
         return
     yield from role_verdict.node(snapshot.fenced)
+    if snapshot.upstream_partitions is not None:
+        yield (
+            f"partitions is {snapshot.config.partitions}, but the upstream has {snapshot.upstream_partitions}, expected"
+            " the same, without which the master ends at each start, and which no parameter changes: request another"
+            " instance"
+        )
     if snapshot.silent:
         yield (
             f"{snapshot.silent}, expected a server in which this node's storages have their data: see the log of"

@@ -10,6 +10,9 @@ once it is known which transaction of the upstream is the last one to copy. With
 While a file `closed` lies beside FILE, a RUNNING cluster has no clients but its backups: it is to be a backup itself,
 or its place is being taken. The file holds the moment until which it counts, in seconds since 1970, or nothing.
 
+A file `upstream-partitions` there holds how many partitions the upstream has while the cluster has another number.
+NEO ends at that, at each start, with a traceback; here it is a sentence.
+
 NEO releases whose neomaster has an option --backup do the first part themselves.
 """
 
@@ -120,6 +123,32 @@ class Closed(object):
         return True
 
 
+class UpstreamPartitions(object):
+    """The file that says how many partitions the upstream has, where that is another number than ours."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "upstream-partitions")
+
+    def note(self, theirs, ours):
+        """Returns what is wrong (a sentence), or None."""
+        if theirs == ours:
+            try:
+                os.unlink(self.path)
+            except OSError:
+                pass
+            return None
+        try:
+            with open(self.path + ".new", "w") as opened:
+                opened.write("%d\n" % theirs)
+            os.rename(self.path + ".new", self.path)
+        except EnvironmentError:
+            pass
+        return (
+            "partitions: it is %d, but the upstream has %d, expected the same, which no parameter changes:"
+            " request another instance" % (ours, theirs)
+        )
+
+
 def refusal(asked, state, has_upstream, flag, backup_tid):
     """Why the cluster may not be put into the state `asked` (a sentence), or None; `state` is what it is in.
 
@@ -153,8 +182,10 @@ def run(flag, arguments):
     mend_cells()
     application.BackupApplication = backup_application()
     backup_app.BootstrapManager = bootstrap_manager()
+    folder = os.path.dirname(os.path.abspath(flag.path))
+    backup_app.BackupHandler = backup_handler(UpstreamPartitions(folder))
     master.PrimaryHandler.invalidateObjects = hear_from_primary
-    closed = Closed(os.path.join(os.path.dirname(os.path.abspath(flag.path)), "closed"))
+    closed = Closed(os.path.join(folder, "closed"))
     identification.IdentificationHandler = identification_handler(flag, closed)
     Application = make_application(flag, closed)
     config = Application.option_parser.parse(arguments)
@@ -214,6 +245,23 @@ def bootstrap_manager():
             Original.__init__(self, app, node_type, devpath=(BACKUP,))
 
     return BootstrapManager
+
+
+def backup_handler(upstream_partitions):
+    from neo.lib import logging
+    from neo.master.handlers.backup import BackupHandler as Original
+
+    class BackupHandler(Original):
+        """Of the primary master, for the upstream's."""
+
+        def sendPartitionTable(self, conn, ptid, num_replicas, row_list):
+            wrong = upstream_partitions.note(len(row_list), self.app.app.pt.getPartitions())
+            if wrong:
+                logging.error(wrong)
+                sys.exit("neo_master.py: " + wrong)
+            Original.sendPartitionTable(self, conn, ptid, num_replicas, row_list)
+
+    return BackupHandler
 
 
 def make_application(flag, closed):
