@@ -141,8 +141,8 @@ def test_after_a_signal_no_request_counts(tmp_path):
 def test_without_a_supervisor_there_is_no_status_and_a_request_is_refused_in_a_sentence(tmp_path):
     service = supervisor.Service(tmp_path, "x")
     sentence = (
-        f"no supervisor of the service x listens on {tmp_path}/x.supervise, expected the service to run: process the"
-        " instance (slapos node instance) to start it"
+        f"no supervisor of the service x listens on {tmp_path}/x.supervise, expected the service to run: start the"
+        f" services of its partition (slapos node start '{tmp_path.parent.parent.name}:*')"
     )
     for _ in range(2):
         assert supervisor.status(service) is None

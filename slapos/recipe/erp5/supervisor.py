@@ -32,6 +32,12 @@ class Service:
     def state(self) -> Path:
         return self.run / f"{self.name}.supervisor.json"
 
+    @property
+    def remedy(self) -> str:
+        """What starts its supervisor: a processing skips a partition without changes. `run` is PARTITION/var/run."""
+        partition = self.run.absolute().parent.parent.name
+        return f"start the services of its partition (slapos node start '{partition}:*')"
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -103,7 +109,7 @@ def _open(service: Service) -> int:
             raise
         raise ServerError(
             f"no supervisor of the service {service.name} listens on {service.fifo}, expected the service to run:"
-            " process the instance (slapos node instance) to start it"
+            f" {service.remedy}"
         ) from error
 
 

@@ -336,15 +336,14 @@ def test_an_upstream_with_another_number_of_partitions(tmp_path):
 def test_processes_that_do_not_run(tmp_path):
     waits = dataclasses.replace(RUNS, state=WAITING, next_start="2026-11-28T12:01:00Z", ends=(END, END))
     services = (
-        ServiceStatus(Service(tmp_path, "neo-admin"), None),
+        ServiceStatus(Service(tmp_path / "slappart3/var/run", "neo-admin"), None),
         ServiceStatus(Service(tmp_path, "neo-storage-0"), waits, "/p/storage-0.sqlite"),
     )
     assert node_said(*services, tmp_path=tmp_path) == (
         False,
         (
-            "no supervisor of the service neo-admin runs, expected it to run: process the instance (slapos node"
-            " instance)"
-            " to start it",
+            "no supervisor of the service neo-admin runs, expected it to run: start the services of its partition"
+            " (slapos node start 'slappart3:*')",
             "/p/storage-0.sqlite is not there, expected the database that was made once: bring it back; or, to have an"
             " empty one in its place, read what the log of this service says",
             "the service neo-storage-0 ended with status 1 at 2026-11-28T11:59:00Z, which nobody had asked for,"

@@ -15,7 +15,6 @@ from slapos.recipe.erp5.words import duration, listing
 RUNNING, BACKINGUP, STARTING_BACKUP, STOPPING_BACKUP = "RUNNING", "BACKINGUP", "STARTING_BACKUP", "STOPPING_BACKUP"
 SERVING = (RUNNING, BACKINGUP, STARTING_BACKUP, STOPPING_BACKUP)
 PENDING = "PENDING"
-PROCESS = "process the instance (slapos node instance)"
 
 
 # ---- a cluster
@@ -299,6 +298,6 @@ def _service_problems(one: ServiceStatus, at: datetime) -> Iterator[str]:
             " one in its place, read what the log of this service says"
         )
     if one.supervised is None:
-        yield f"no supervisor of the service {one.service.name} runs, expected it to run: {PROCESS} to start it"
+        yield f"no supervisor of the service {one.service.name} runs, expected it to run: {one.service.remedy}"
     elif problem := supervisor_verdict.problem(one.service, one.supervised, at):
         yield problem

@@ -13,7 +13,6 @@ from slapos.recipe.erp5.words import duration, size_text
 from slapos.recipe.erp5.zeo.config import BACKUP, PROGRAMS
 from slapos.recipe.erp5.zeo.status import Backups, Server, Snapshot
 
-PROCESS = "process the instance (slapos node instance)"
 PROGRAM = "bin/zeo-backup-now"
 
 
@@ -33,7 +32,7 @@ def _server_problems(status: Server) -> Iterator[str]:
                 " bin/zeo-restore; or, to have an empty one in its place, read what the log of the service zeo says"
             )
     if status.supervised is None:
-        yield f"no supervisor of the service zeo runs, expected it to run: {PROCESS} to start it"
+        yield f"no supervisor of the service zeo runs, expected it to run: {status.config.service.remedy}"
     elif problem := supervisor_verdict.problem(status.config.service, status.supervised, status.at):
         yield problem
     if status.silent and (status.supervised is None or status.supervised.state == RUNNING):
