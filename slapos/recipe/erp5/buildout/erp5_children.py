@@ -6,6 +6,7 @@ Zopes that are known. What a child published last is kept: a Master that refuses
 the others.
 """
 
+import contextlib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ class Recipe:
     files that keep Kept (`storage-path`) and the first user's password (`password-path`).
 
     Options out, set while the section is initialised: `children` (a list of objects as root.config.Child), `missing`
-    (the titles of those that have not published), `differences` (sentences: what is asked for and not done) and
-    `published` (an object: what the instance publishes, complete when nothing is missing).
+    (the titles of those that have not published what was asked for last), `differences` (sentences: what is asked for
+    and not done) and `published` (an object: what the instance publishes, complete when nothing is missing).
     Raises UserError, one sentence naming the parameter.
     """
 
@@ -40,9 +41,10 @@ class Recipe:
         self.request = requests.asker(buildout, {key: options[key] for key in requests.CONNECTION})
         self.published = dict(self.kept.published)
         self.kinds: dict[str, str] = {}
+        self.current: set[str] = set()
         self._ask_all()
         options["children"] = [
-            {"name": self._title(child), "kind": kind, "published": child in self.published}
+            {"name": self._title(child), "kind": kind, "published": child in self.current}
             for child, kind in self.kinds.items()
         ]
         options["missing"] = [one["name"] for one in options["children"] if not one["published"]]
@@ -74,12 +76,12 @@ class Recipe:
     def _ask(self, child: str, kind: str, parameters: Mapping[str, Any]) -> None:
         """Request one; what it published before stays when it cannot be requested."""
         self.kinds[child] = kind
-        try:
+        with contextlib.suppress(UserError):
             published = self.request(self._title(child), kind, parameters, {})
-        except UserError:
-            return
-        if published:
-            self.published[child] = dict(published)
+            if published:
+                self.published[child] = dict(published)
+        if decide.is_current(kind, parameters, self.published.get(child, {})):
+            self.current.add(child)
 
     def _title(self, child: str) -> str:
         return f"{self.kept.title}-{child}"
