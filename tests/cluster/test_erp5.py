@@ -81,7 +81,7 @@ def test_more_zopes_are_in_the_balancer_and_what_is_not_asked_for_any_more_stays
         node.slapos("instance", "--only-cp", ",".join(first.all()))
         return "family-batch-url" in first.published
 
-    eventually(offered, "the family batch is offered")
+    eventually(offered, "the family batch is offered", seconds=900)
     first.zopes().wait(SERVING, "batch-0")
     eventually(lambda: first.get(family="batch").status == 200, "the balancer has loaded it")
     assert first.published["family-default-url"] == before

@@ -39,7 +39,11 @@ ZEO = {"zeo-address": "127.0.0.1:9000", "zeo-storages": ["root"], **control(1, "
 
 def zopes(number: int, *families: str) -> dict:
     found = [
-        {"name": f"{family}-0", "family": family, "address": f"127.0.0.1:14{number}0{place}"}
+        {
+            "name": f"{family}-{families[:place].count(family)}",
+            "family": family,
+            "address": f"127.0.0.1:14{number}0{place}",
+        }
         for place, family in enumerate(families)
     ]
     user = {"inituser-login": "zope", "inituser-password": "PASSWORD"}
@@ -80,7 +84,7 @@ CASES: dict[str, tuple[dict, dict]] = {
         others(
             mariadb=MARIADB,
             zeo=ZEO,
-            zope_a=zopes(0, "web", "batch"),
+            zope_a=zopes(0, "web", "web", "batch"),
             zope_b=zopes(1, "web"),
             balancer={"family-urls": {"web": "http://127.0.0.1:18000", "batch": "http://127.0.0.1:18001"}},
         ),

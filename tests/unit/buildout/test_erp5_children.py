@@ -199,6 +199,18 @@ def test_a_family_may_be_in_several_partitions(whole):
     }
 
 
+def test_until_the_children_have_followed_a_change_they_are_missing(whole):
+    """Processing fails meanwhile, so that it is repeated, and publishes nothing that is not true any more."""
+    wanted = {"zope_partition_dict": {"1": {"families": {"default": {}, "web": {"instance-count": 2}}}}}
+    assert whole.process(**wanted)["missing"] == ["shop-zope-1"]
+    more = [{"name": f"web-{number}", "family": "web", "address": f"127.0.0.1:1401{number}"} for number in range(2)]
+    whole.published["zope-1"] = ZOPE | {"zopes": [*ZOPE["zopes"], *more]}
+    assert whole.process(**wanted)["missing"] == ["shop-balancer"]
+    whole.published["balancer"] = {"family-urls": {**BALANCER["family-urls"], "web": "http://127.0.0.1:26001"}}
+    assert whole.process(**wanted)["missing"] == []
+    assert whole.process()["missing"] == ["shop-zope-1"]
+
+
 def test_with_zeo(instance):
     zeo = {
         "zeo-address": "127.0.0.1:9",
@@ -643,7 +655,7 @@ def test_the_promise_names_who_has_not_published_and_what_differs(whole):
     good, sentences = judged(zope_partition_dict={"2": {}})
     assert not good
     assert sentences[0] == (
-        "shop-zope-2 has not published anything yet, expected all to do so after some processing: see the promises of"
-        " those that there are, and whether the node has free partitions"
+        "shop-zope-2 has not published what was asked for yet, expected all to do so after some processing: see the"
+        " promises of those that there are, and whether the node has free partitions"
     )
     assert sentences[1].startswith("zope-partition-dict has no 1 any more, ")

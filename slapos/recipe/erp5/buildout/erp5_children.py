@@ -25,9 +25,9 @@ class Recipe:
     files that keep Kept (`storage-path`) and the first user's password (`password-path`).
 
     Options out, set while the section is initialised: `children` (a list of objects as root.config.Child), `missing`
-    (the titles of those that have not published), `unsatisfied` (those of them that have no partition), `differences`
-    (sentences: what is asked for and not done) and `published` (an object: what the instance publishes, complete when
-    nothing is missing).
+    (the titles of those that have not published what was asked for last), `unsatisfied` (those of them that have no
+    partition), `differences` (sentences: what is asked for and not done) and `published` (an object: what the instance
+    publishes, complete when nothing is missing).
     Raises UserError, one sentence naming the parameter.
     """
 
@@ -43,9 +43,10 @@ class Recipe:
         self.published = dict(self.kept.published)
         self.kinds: dict[str, str] = {}
         self.unsatisfied: list[str] = []
+        self.current: set[str] = set()
         self._ask_all()
         options["children"] = [
-            {"name": self._title(child), "kind": kind, "published": child in self.published}
+            {"name": self._title(child), "kind": kind, "published": child in self.current}
             for child, kind in self.kinds.items()
         ]
         options["missing"] = [one["name"] for one in options["children"] if not one["published"]]
@@ -80,13 +81,14 @@ class Recipe:
         self.kinds[child] = kind
         try:
             published = self.request(self._title(child), kind, parameters, {})
+            if published:
+                self.published[child] = dict(published)
         except requests.NoPartition:
             self.unsatisfied.append(self._title(child))
-            return
         except UserError:  # which has been logged
-            return
-        if published:
-            self.published[child] = dict(published)
+            pass
+        if decide.is_current(kind, parameters, self.published.get(child, {})):
+            self.current.add(child)
 
     def _title(self, child: str) -> str:
         return f"{self.kept.title}-{child}"

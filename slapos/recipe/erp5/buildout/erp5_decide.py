@@ -2,6 +2,7 @@
 """Decides what an ERP5 instance gives to each of its children, and publishes: pure functions of its parameters, of what
 is kept of its creation, and of what the children have published."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -235,6 +236,16 @@ def balancer(plan: Plan, of_zopes: Sequence[Published]) -> dict[str, Any]:
         for zope in one["zopes"]:
             families.setdefault(zope["family"], {"addresses": []})["addresses"].append(zope["address"])
     return {"families": families, "use-ipv6": plan.parameters["use-ipv6"]}
+
+
+def is_current(kind: str, parameters: Parameters, found: Published) -> bool:
+    """Whether what a child has published is what it was asked for last, and not of an earlier request."""
+    if kind == ZOPE:
+        wanted = {name: family["instance-count"] for name, family in parameters["families"].items()}
+        return Counter(zope["family"] for zope in found.get("zopes", [])) == wanted
+    if kind == BALANCER:
+        return bool(found) and found["family-urls"].keys() == parameters["families"].keys()
+    return bool(found)
 
 
 # ---- what is published

@@ -18,7 +18,8 @@ def _problems(config: Config) -> Iterator[str]:
     missing = [child.name for child in config.children if not child.published]
     if missing:
         yield (
-            f"{listing(missing)} {'has' if len(missing) == 1 else 'have'} not published anything yet, expected all to"
+            f"{listing(missing)} {'has' if len(missing) == 1 else 'have'} not published what was asked for yet,"
+            " expected all to"
             " do so after some processing: see the promises of those that there are, and whether the node has free"
             " partitions"
         )
