@@ -182,14 +182,12 @@ class Node:
         return self.base / "inst" / self.request(name).getId()
 
     def partitions(self, name: str) -> list[Path]:
-        """Its own, and those of all that it, or one of them, has requested."""
+        """Its own, and those of all that it has requested."""
         assert self.slap
         known = [one for one in self.slap.computer.getComputerPartitionList() if one.getState() != "destroyed"]
-        requesters = {one.getId(): one.getInstanceParameterDict().get("root_instance_title") for one in known}
-        found = [self.partition(name).name]
-        for partition in found:  # which grows
-            found += [child for child, requester in requesters.items() if requester == partition]
-        return [self.base / "inst" / partition for partition in found]
+        children = [one.getId() for one in known if one.getInstanceParameterDict().get("root_instance_title") == name]
+        own = self.partition(name)
+        return [own, *(self.base / "inst" / child for child in children if child != own.name)]
 
     def title(self, partition: Path) -> str:
         """What the instance in a partition is called."""

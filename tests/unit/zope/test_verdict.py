@@ -3,6 +3,7 @@
 
 import pytest
 
+from slapos.recipe.erp5.supervisor import Supervised
 from slapos.recipe.erp5.verdict import Verdict
 from slapos.recipe.erp5.zope import verdict
 from slapos.recipe.erp5.zope.listening import Answer
@@ -82,9 +83,15 @@ def test_a_zope_that_died_is_told_for_a_while():
 def test_without_a_supervisor():
     (said,) = verdict.standby(CONFIG, None, NOW).sentences
     assert said == (
-        "no standby supervisor listens on /p/var/run/zope.standby, expected it to run: process the instance (slapos"
-        " node instance) to start it"
+        "no standby supervisor listens on /p/var/run/zope.standby, expected it to run: start the services of its"
+        " partition (slapos node start 'p:*')"
     )
+
+
+def test_a_supervisor_that_died_is_told_though_it_runs_again():
+    died = Supervised(1, 2, "RUNNING", ago(1), "", (killed(60),), ())
+    (said,) = verdict.standby(CONFIG, standing(), NOW, supervised=died).sentences
+    assert said.startswith(f"the service zope-standby was killed by SIGKILL at {ago(60)}, which nobody had asked for, ")
 
 
 def answer(name="web-0", state="", error=""):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Promise: the Zopes of a partition serve when their database does; else it says what they wait for."""
 
-from slapos.recipe.erp5 import times
+from slapos.recipe.erp5 import supervisor, times
 from slapos.recipe.erp5.promise.base import Promise
 from slapos.recipe.erp5.verdict import Verdict
 from slapos.recipe.erp5.zope import config as configuration
@@ -18,4 +18,5 @@ class RunPromise(Promise):
         standing = standby_state.status(config.run)
         states = {zope.name: zope.state for zope in standing.zopes} if standing else {}
         answers = listening.ask_all(config, states)
-        return verdict.standby(config, standing, times.now(), answers, listening.silence_of_zeo(config))
+        supervised = supervisor.status(standby_state.service(config.run))
+        return verdict.standby(config, standing, times.now(), answers, listening.silence_of_zeo(config), supervised)

@@ -11,7 +11,7 @@ from pathlib import Path
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5 import supervise
 from slapos.recipe.erp5.errors import ConfigurationError, ServerError
-from slapos.recipe.erp5.supervisor import Ended
+from slapos.recipe.erp5.supervisor import Ended, Service
 from slapos.recipe.erp5.zope.standby_decide import ALL
 
 PATIENCE = 60.0
@@ -66,12 +66,14 @@ def fifo(run: Path) -> Path:
     return run / "zope.standby"
 
 
+def service(run: Path) -> Service:
+    """The standby supervisor itself, which is started again when it dies."""
+    return Service(run, "zope-standby")
+
+
 def nobody(run: Path) -> str:
     """The sentence for when there is no supervisor."""
-    return (
-        f"no standby supervisor listens on {fifo(run)}, expected it to run: process the instance (slapos node"
-        " instance) to start it"
-    )
+    return f"no standby supervisor listens on {fifo(run)}, expected it to run: {service(run).remedy}"
 
 
 def status(run: Path) -> Standing | None:

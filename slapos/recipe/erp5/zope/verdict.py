@@ -3,8 +3,10 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 
 from slapos.recipe.erp5 import supervisor_verdict, times
+from slapos.recipe.erp5.supervisor import Supervised
 from slapos.recipe.erp5.verdict import Verdict, judge
 from slapos.recipe.erp5.zope import standby_state
 from slapos.recipe.erp5.zope.config import Config
@@ -21,16 +23,23 @@ WAITED_FOR = (RUNNING, "STARTING_BACKUP", "BACKINGUP", "STOPPING_BACKUP")
 
 
 def standby(
-    config: Config, standing: Standing | None, now: datetime, answers: Iterable[Answer] = (), zeo: str = ""
+    config: Config,
+    standing: Standing | None,
+    now: datetime,
+    answers: Iterable[Answer] = (),
+    zeo: str = "",
+    supervised: Supervised | None = None,
 ) -> Verdict:
     """Whether all Zopes serve that could; else, what they wait for.
 
     `answers` are of those which their supervisor believes to serve, `zeo` is why a ZEO server does not answer: it knows
-    of neither, as it does not look once a Zope has said that it serves.
+    of neither, as it does not look once a Zope has said that it serves. `supervised` is how that supervisor does.
     """
+    died = supervisor_verdict.problem(standby_state.service(config.run), supervised, now)
     if standing is None:
-        return Verdict(False, (standby_state.nobody(config.run),))
-    return judge(_problems(standing, now, answers, zeo), sentence(standing.zopes))
+        return Verdict(False, (died or standby_state.nobody(config.run),))
+    problems = _problems(standing, now, answers, zeo)
+    return judge(chain([died] if died else [], problems), sentence(standing.zopes))
 
 
 def _problems(standing: Standing, now: datetime, answers: Iterable[Answer], zeo: str) -> Iterator[str]:
