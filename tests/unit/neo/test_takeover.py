@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What speaks against a takeover of NEO, and what it would lose: each state of the world, and the whole line."""
 
+import contextlib
 import dataclasses
 
 import pytest
 
-from slapos.recipe.erp5.neo import detach, takeover
+from slapos.recipe.erp5.neo import detach, old_primary, takeover
 from slapos.recipe.erp5.neo import tid as tids
 from slapos.recipe.erp5.neo.ask import Status
 from tests.unit.neo.snapshots import AT, LAST, LAST_TEXT, STORAGES, URL, later, snapshot, status
@@ -84,6 +85,32 @@ def test_what_a_dry_run_has_asked_of_the_upstreams_partition():
         "force: old could not be fenced (timed out), expected its control page at the takeover-url that is known here:"
         " remove the cause, or stop its masters",
     ]
+
+
+def test_only_a_dry_run_of_a_backup_asks_and_only_of_its_own_upstream(monkeypatch):
+    class Peer(contextlib.AbstractContextManager):
+        told = {"cluster": "old", "unreached": "neo-node-0 neo-node-1"}
+
+        def __init__(self, url):
+            assert url == URL
+
+        def __exit__(self, *_):
+            pass
+
+        def ready(self, timeout):
+            pass
+
+        def call(self, name, parameters, timeout):
+            return self.told
+
+    monkeypatch.setattr(old_primary, "Peer", Peer)
+    judged = snapshot(control_url=URL)
+    assert old_primary.seen(judged) == dataclasses.replace(judged, unreached=("neo-node-0", "neo-node-1"))
+    Peer.told = {"cluster": "third"}
+    assert old_primary.seen(judged) == dataclasses.replace(judged, control_error="it is that of the cluster third")
+    monkeypatch.setattr(old_primary, "Peer", lambda url: pytest.fail("it asked"))
+    for judged in (snapshot(), snapshot(status(cluster_state="RUNNING"), control_url=URL)):
+        assert old_primary.seen(judged) == judged
 
 
 def test_what_is_behind_a_living_upstream_is_fetched():

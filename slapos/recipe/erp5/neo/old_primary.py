@@ -98,7 +98,7 @@ def fenced_sentence(name: str, undone: tuple[str, ...]) -> str:
 
 def seen(snapshot: Snapshot) -> Snapshot:
     """The same, with what the upstream's own partition would meet with at a fence, where it can be asked."""
-    if not snapshot.control_url:
+    if not snapshot.control_url or snapshot.status.cluster_state not in preflight.BACKUP_STATES:
         return snapshot
     try:
         with Peer(snapshot.control_url) as peer:
