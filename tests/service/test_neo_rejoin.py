@@ -57,7 +57,7 @@ def test_foreign_transactions_are_refused_until_all_is_reset(sites: Sites):
     # What is refused has changed nothing: it goes on, and takes writes.
     assert (old.state.fenced, old.status().cluster_state) == (None, "RUNNING")
     old.write(foreign="still")
-    said = old.acted("rejoin", reset=True)
+    said = old.acted("rejoin", reset=True, upstream_cluster="new", upstream_masters=new.masters)
     assert said == (
         "this cluster is a backup of new, and copies all of it anew; the old storages are kept on the nodes"
     )
