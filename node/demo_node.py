@@ -17,7 +17,7 @@ from slapos.slap.standalone import SlapOSNodeCommandError, StandaloneSlapOS
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 PARTITIONS = 16
-MASTER_PORTS = range(26000, 26100)  # outside the ephemeral range
+MASTER_PORTS = range(27100, 27200)  # outside the ephemeral range, and those of instances
 PROMISE_DEADLINE = 120  # seconds for all promises to turn green after processing
 
 Request = tuple[str, dict[str, Any]]
@@ -68,8 +68,6 @@ class Node:
             if state != "RUNNING":
                 raise StepFailed(f"this node's Master is {state}; read {self.base}/var/log/slapos-proxy.log")
             self.slap.format(PARTITIONS, IPV4, IPV6)
-            # Process partitions that are up to date too: services that were stopped with the node start again.
-            self.slap._force_slapos_node_instance_all = True
         except StepFailed:
             raise
         except Exception as error:
@@ -97,20 +95,31 @@ class Node:
         self.request(name)
         log = self.base / "var/log/slapos-node-instance.log"
         for left in reversed(range(runs)):
-            try:
-                self.slap.waitForInstance(max_retry=1)
-            except SlapOSNodeCommandError as error:
-                if left:
-                    continue
+            # Partitions that are up to date too, once: services that were stopped with the node start again.
+            self.slap._force_slapos_node_instance_all = left == runs - 1
+            failure = self._run_once()
+            if failure and left:
+                continue
+            if failure:
                 # Another instance of this node may be at fault, which is no fault of ours.
                 partitions = ",".join(path.name for path in self.partitions(name))
                 command = [f"{self.base}/bin/slapos", "node", "instance", "--force", "--only-cp", partitions]
                 if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-                    raise StepFailed(command_failure(error, log)) from error
+                    raise StepFailed(command_failure(failure, log)) from failure
                 print(f"\n(other instances of this node fail: read {log})", end="", flush=True)
             if self.published(name):
                 return
         raise StepFailed(f"nothing was published; read {log}")
+
+    def _run_once(self) -> SlapOSNodeCommandError | None:
+        """`slapos node instance`, and how it failed: as long as an instance waits for its children, or a service is
+        about to start, it does."""
+        assert self.slap
+        try:
+            self.slap.waitForInstance(max_retry=1)
+        except SlapOSNodeCommandError as error:
+            return error
+        return None
 
     def wait_for_promises(self, name: str) -> None:
         """Run the promises until each is green, PROMISE_DEADLINE seconds at most."""

@@ -47,7 +47,7 @@ def test_both_are_well_and_each_balancer_says_what_it_is(first: Erp5, second: Er
     assert (page.status, page.state, page.headers["Retry-After"]) == (503, WAITING, "5")
     cluster = second.neo().config.cluster
     assert f"the NEO cluster {cluster} is BACKINGUP, a replica that serves nobody until it is taken over" in page.body
-    assert first.promise("", "erp5") == (
+    assert first.promise("", "erp5-instance") == (
         False,
         f"{FIRST}-mariadb, {FIRST}-neo, {FIRST}-zope-1 and {FIRST}-balancer are there; their own promises say how they"
         " are",

@@ -10,7 +10,7 @@ import pytest
 from node import promises
 from tests.cluster.neo import Cluster, deploy, destroyed_at_the_end
 from tests.cluster.node import Node, eventually
-from tests.cluster.test_promises import assert_ten_runs_do_nothing
+from tests.cluster.test_promises import assert_runs_do_nothing
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_parameters_that_come_later_change_nothing_and_the_promise_says_so(node:
     assert main.promise() == expected
     # What the runs themselves have evaluated last.
     said = functools.partial(promises.results, main.path)
-    assert_ten_runs_do_nothing(node, main, lambda: said()["neo-cluster"] == expected and main.pids() == before)
+    assert_runs_do_nothing(node, main, lambda: said()["neo-cluster"] == expected and main.pids() == before)
     assert main.promise() == expected
     main.request(parameters)
     main.process()

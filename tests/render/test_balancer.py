@@ -12,6 +12,8 @@ FAMILIES = {
     "default": {"addresses": ["127.0.0.1:2200", "127.0.0.1:2201"]},
     "empty": {"addresses": []},
     "one": {"addresses": ["[::1]:2202"]},
+    # haproxy takes no two backends of one name.
+    "one-standby": {"addresses": ["127.0.0.1:2203"]},
 }
 CASES: dict[str, dict] = {
     "balancer-default": {},

@@ -20,14 +20,20 @@ MARIADB = {
     "database-list": ["mysql://erp5:PASSWORD@127.0.0.1:20000/erp5"],
     "test-database-list": [],
     "server-id": "1",
-    "replication-primary-url": "mysql://replication_user:REPLICATION@127.0.0.1:20000/?tls=x",
+    "replication-primary-url": "mysql://replication_user:REPLICATION@127.0.0.1:20000/?endpoint=https%3A%2F%2F127.0.0.1%3A22000",
     "replication-bootstrap-url": "https://127.0.0.1:22000/TOKEN/",
     "replication-mariabackup-url": "",
     "caucased-url": "http://127.0.0.1:24000",
     "caucased-csr-to-sign": "",
     **control(0),
 }
-NEO = {"neo-cluster": "CLUSTER", "neo-masters": "127.0.0.1:30000", "neo-admins": "127.0.0.1:31000", **control(1)}
+NEO = {
+    "neo-cluster": "CLUSTER",
+    "neo-masters": "127.0.0.1:30000",
+    "neo-admins": "127.0.0.1:31000",
+    "neo-partitions": 24,
+    **control(1),
+}
 ZEO = {"zeo-address": "127.0.0.1:9000", "zeo-storages": ["root"], **control(1, "control-url")}
 
 
@@ -55,7 +61,7 @@ REPLICA_OF = {
     "inituser-login": "boss",
     "inituser-password": "ITS PASSWORD",
     "mysql-url-list": ["mysql://shop:ITS%20SECRET@127.0.0.9:20000/shop"],
-    "mariadb-replication-primary-url": "mysql://replication_user:ITS@127.0.0.9:20000/?tls=x",
+    "mariadb-replication-primary-url": "mysql://replication_user:ITS@127.0.0.9:20000/?endpoint=https%3A%2F%2F127.0.0.1%3A22000",
     "mariadb-replication-bootstrap-url": "https://127.0.0.9:22000/ITS/",
     "mariadb-takeover-url": "https://127.0.0.9:28000/#" + "8" * 32,
     "neo-cluster": "main",
@@ -98,7 +104,7 @@ def test_until_all_have_published_nothing_is_but_the_promise_knows(tmp_path):
     assert finished.returncode != 0
     assert "an instance-balancer: no values published yet, expected them after some processing." in finished.stdout
     assert not (tmp_path / "published.json").exists()
-    assert (tmp_path / "etc/plugin/erp5.py").exists()
+    assert (tmp_path / "etc/plugin/erp5-instance.py").exists()
     children = json.loads((tmp_path / "etc/erp5.json").read_text())["children"]
     assert [child["published"] for child in children] == [True, True, True, False]
 

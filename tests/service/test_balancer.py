@@ -174,6 +174,19 @@ def test_a_configuration_that_is_none_is_refused_and_the_earlier_one_stays(parti
         balancer.wait_for("family default: 1 of 1 Zope serves")
 
 
+def test_a_zope_whose_name_nobody_knows_is_one_that_is_down(partition: Path):
+    class Unknown(FakeZope):
+        address = "nobody.invalid:2200"
+
+    zope = FakeZope(serves=True).start()
+    with balancing(partition, default=[zope, Unknown()], other=[zope]) as balancer:
+        wait_for(
+            lambda: "family default: 1 of 2 Zopes serve, and of nobody.invalid:2200 (" in balancer.promise()[1], "it"
+        )
+        assert pages(balancer, 3, family="default") == [(200, zope.address)] * 3
+        assert pages(balancer, 1, family="other") == [(200, zope.address)]
+
+
 @pytest.mark.parametrize("victim", ["master", "worker", "program"])
 def test_what_is_killed_comes_back_and_the_promise_tells(partition: Path, victim: str):
     zope = FakeZope(serves=True).start()

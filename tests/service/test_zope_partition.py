@@ -20,7 +20,7 @@ from slapos.recipe.erp5.zope.config import Config, Zeo
 from slapos.recipe.erp5.zope.standby_decide import HELD, SERVING
 from tests.service import zeo_fixtures
 from tests.service.servers import PATIENCE, listens, wait_for
-from tests.service.zope_fixtures import Zopes, make_config
+from tests.service.zope_fixtures import Zopes, judged, make_config
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -50,12 +50,6 @@ def zopes(partition: Path) -> Iterator[Zopes]:
             yield made
         finally:
             made.kill_all()
-
-
-def judged(promise: type, config: Config) -> tuple[bool, tuple[str, ...]]:
-    """What a promise finds."""
-    verdict = promise.judge(promise, config)  # type: ignore[attr-defined]
-    return verdict.good, verdict.sentences
 
 
 def act(config: Config, *words: str) -> subprocess.CompletedProcess:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Zopes under the standby supervisor on real clusters of NEO: who answers, with what, whatever the cluster does."""
 
+import dataclasses
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from slapos.recipe.erp5.zope import standby_state
+from slapos.recipe.erp5 import times
+from slapos.recipe.erp5.promise import zope_standby
+from slapos.recipe.erp5.zope import standby_state, verdict
 from slapos.recipe.erp5.zope.config import User, Zeo
 from slapos.recipe.erp5.zope.standby_decide import FAILING, HELD, SERVING, WAITING
+from tests import zope_pages
 from tests.service import zeo_fixtures
 from tests.service.neo_fixtures import Cluster, Clusters, follow
 from tests.service.servers import PATIENCE, wait_for
-from tests.service.zope_fixtures import Zopes, make_config, neo_of, read_json, software, watching
+from tests.service.zope_fixtures import USER, Zopes, judged, make_config, neo_of, read_json, software, watching
 from tests.zope_pages import Seen
 
 MEMORY = 20 << 10
@@ -217,6 +221,10 @@ def test_a_zope_itself_refuses_a_backup(replicated: tuple[Cluster, Cluster, Zope
     assert "zope_serve.py: the NEO cluster is a backup, whose pages would be old: Zope ends" in made.log()
     zope = made.zope()
     assert zope.ends == () and zope.state != SERVING
+    # It does so for ever: the promise must tell.
+    wait_for(lambda: made.zope().ends, "an end that counts")
+    (said,) = verdict.standby(made.config, made.standing(), times.now()).sentences
+    assert "found its NEO cluster to be a backup, though the admins tell that it serves (are they another's?)," in said
     copy.check()
 
 
@@ -258,7 +266,8 @@ def test_the_user_of_a_database_is_not_replaced(
     made = zopes(copy, inituser=User("somebody", "else"))
     take_over(copy)
     made.wait(SERVING)
-    made.write("by the user that was there")
+    as_before = dataclasses.replace(made.config, inituser=USER)
+    zope_pages.write(as_before, "by the user that was there", "zope-0")
 
 
 # What goes wrong
@@ -406,3 +415,9 @@ def test_zopes_on_a_zeo_server(server: zeo_fixtures.Server, zopes: Callable[...,
     server.kill()
     wait_for(lambda: made.get("/page", "zope-1").body == "kept", "the page of a server that was restarted")
     assert [zope.ends for zope in (made.zope(), made.zope("zope-1"))] == [(), ()]
+    assert judged(zope_standby.RunPromise, made.config) == (True, ("zope-0, zope-1 are serving: its database serves",))
+    # What is in memory is shown on, so that each port still answers.
+    server.end()
+    assert made.read() == "kept"
+    good, (said,) = judged(zope_standby.RunPromise, made.config)
+    assert not good and said.startswith("the ZEO server does not answer (Connection refused), and zope-0, zope-1 can ")

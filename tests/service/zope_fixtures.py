@@ -161,6 +161,12 @@ class Zopes:
         return zope_pages.read(self.config, name)
 
 
+def judged(promise: type, config: Config) -> tuple[bool, tuple[str, ...]]:
+    """What a promise finds."""
+    verdict = promise.judge(promise, config)  # type: ignore[attr-defined]
+    return verdict.good, verdict.sentences
+
+
 def watching(zopes: Zopes) -> contextlib.AbstractContextManager[Watcher]:
     """Asks zope-0 for /page all along."""
     return zope_pages.watching(lambda: zopes.get("/page"))

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the promise of a balancer says of each situation, and when a configuration is loaded."""
 
+import errno
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from slapos.recipe.erp5 import process
 from slapos.recipe.erp5.balancer import serve, status, verdict
 from slapos.recipe.erp5.balancer.config import Config, Family
 from slapos.recipe.erp5.balancer.status import Server, Snapshot
@@ -78,6 +80,20 @@ def test_a_family_that_haproxy_could_not_offer_is_named():
     )
 
 
+def test_a_list_that_haproxy_has_not_taken_is_told():
+    """Such as when the file was not written to its end, or the new processes could not listen."""
+    given = Family("default", 16000, ("127.0.0.1:2200", "[::1]:2202"))
+    assert said(server(2200, "serves"), server(2201, "serves"), families=(given,)) == (
+        False,
+        "haproxy does not have the Zopes of the family default that it was given (it differs by 127.0.0.1:2201,"
+        " ::1:2202), expected it to take a new list within seconds: see the log of the service balancer, process the"
+        " instance (slapos node instance) in case that was interrupted, or write restart into"
+        " /partition/var/run/balancer.supervise",
+    )
+    six = Server("default", "::1:2202", True, False, "")
+    assert said(server(2200, "serves"), six, families=(given,))[0]
+
+
 def test_a_configuration_that_haproxy_did_not_take_is_told():
     assert said(server(2200, "serves"), refusal="cannot take over etc/haproxy.cfg: haproxy ended with status 1: x") == (
         False,
@@ -102,7 +118,7 @@ default,127.0.0.1:2200,UP,2,L7OK,200,,Layer7 check passed,
 default,127.0.0.1:2201,DOWN,2,L7STS,503,Service Unavailable,Layer7 wrong status,
 default,127.0.0.1:2202,DOWN,2,L4CON,,Connection refused,Layer4 connection problem,
 default,BACKEND,UP,1,,,,,
-default-standby,127.0.0.1:2200,no check,2,,,,,
+default.standby,127.0.0.1:2200,no check,2,,,,,
 """
 
 
@@ -128,6 +144,26 @@ def test_statistics_are_read():
 )
 def test_only_what_is_complete_and_new_is_loaded(wanted, loaded, refused, expected):
     assert serve.decide(wanted, loaded, refused) is expected
+
+
+def test_a_configuration_that_cannot_be_written_ends_nothing_and_is_tried_again(tmp_path, monkeypatch):
+    for name in ("etc", "var/run"):
+        (tmp_path / name).mkdir(parents=True)
+    config = Config("erp5-balancer", str(tmp_path), "/haproxy", ())
+    config.loaded.write_text("old\n# The end.\n")
+    config.wanted.write_text("new\n# The end.\n")
+    made, write = serve.Balancer(config), process.write_atomically
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(process, "run", lambda *_, **__: None)
+    monkeypatch.setattr(process, "write_atomically", full)
+    made.look()
+    assert config.loaded.read_text().startswith("old")
+    monkeypatch.setattr(process, "write_atomically", write)
+    made.look()
+    assert config.loaded.read_text().startswith("new")
 
 
 def test_the_mark_of_the_end_is_the_templates():

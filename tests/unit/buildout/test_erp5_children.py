@@ -12,7 +12,7 @@ from slapos.recipe.erp5.root import config as configuration
 from slapos.recipe.erp5.root import verdict
 from tests.render.partition import complete
 
-PRIMARY = "mysql://replication_user:R@127.0.0.1:20000/?tls=x"
+PRIMARY = "mysql://replication_user:R@127.0.0.1:20000/?endpoint=https%3A%2F%2F127.0.0.1%3A22000"
 MARIADB = {
     "database-list": ["mysql://erp5:a%40b@127.0.0.1:20000/erp5", "mysql://shop:s@127.0.0.1:20000/shop"],
     "replication-primary-url": PRIMARY,
@@ -23,6 +23,7 @@ NEO = {
     "neo-cluster": "main",
     "neo-masters": "127.0.0.1:30000",
     "neo-admins": "127.0.0.1:31000",
+    "neo-partitions": 12,
     "takeover-url": "https://127.0.0.1:28001/#" + "2" * 32,
 }
 ZOPE = {
@@ -31,6 +32,10 @@ ZOPE = {
     "monitor-url": "https://127.0.0.1:28002/metrics#" + "4" * 32,
 }
 BALANCER = {"family-urls": {"default": "http://127.0.0.1:18000"}}
+
+
+ASKED = {"database-list": [{"name": "erp5", "user": "erp5"}, {"name": "shop", "user": "shop"}]}
+"""What has MariaDB publish that, where it matters."""
 
 
 class Instance:
@@ -65,10 +70,9 @@ class Instance:
 
     def refuse(self, **parameters):
         """The sentence with which parameters are refused, without a request."""
-        before = dict(self.requests)
         with pytest.raises(UserError) as caught:
             self.process(**parameters)
-        assert self.requests == {} or self.requests == before
+        assert self.requests == {}
         return str(caught.value)
 
 
@@ -94,7 +98,7 @@ def original(whole):
 @pytest.fixture
 def replica(tmp_path, monkeypatch, original):
     made = Instance(tmp_path / "replica", monkeypatch)
-    made.published = {"mariadb": MARIADB, "neo": NEO | {"neo-cluster": "copy"}}
+    made.published = {"mariadb": MARIADB, "neo": NEO | {"neo-cluster": "copy", "neo-partitions": 24}}
     made.process(replica_of=original)
     return made
 
@@ -119,8 +123,9 @@ def test_zopes_are_requested_once_both_databases_have_published_and_the_balancer
     assert instance.process()["missing"] == []
 
 
-def test_parameters_are_handed_on(whole):
-    options = whole.process(
+def test_parameters_are_handed_on(instance):
+    instance.published = {"mariadb": MARIADB, "neo": NEO, "zope-1": ZOPE}
+    options = instance.process(
         mariadb={"max-connection-count": 50},
         zodb={"neo": {"engine": "MySQL"}, "cache-size": 7, "client-cache-size": 2 << 20},
         zope_partition_dict={"1": {"families": {"web": {"thread-amount": 3}}}},
@@ -129,10 +134,10 @@ def test_parameters_are_handed_on(whole):
         products=["/products"],
         use_ipv6=True,
     )
-    assert whole.parameters("mariadb")["max-connection-count"] == 50
-    assert whole.parameters("neo")["engine"] == "MySQL"
-    assert {whole.parameters(child)["use-ipv6"] for child in whole.requests} == {True}
-    assert whole.parameters("zope-1") == {
+    assert instance.parameters("mariadb")["max-connection-count"] == 50
+    assert instance.parameters("neo")["engine"] == "MySQL"
+    assert {instance.parameters(child)["use-ipv6"] for child in instance.requests} == {True}
+    assert instance.parameters("zope-1") == {
         "families": {"web": {"instance-count": 1, "thread-amount": 3, "hold": False}},
         "zodb": {
             "type": "neo",
@@ -150,12 +155,32 @@ def test_parameters_are_handed_on(whole):
         "products": ["/products"],
         "use-ipv6": True,
     }
-    assert whole.parameters("balancer") == {
+    assert instance.parameters("balancer") == {
         "families": {"default": {"addresses": ["127.0.0.1:14000"]}},
         "use-ipv6": True,
     }
-    assert [whole.requests[child][0] for child in sorted(whole.requests)] == ["balancer", "mariadb", "neo", "zope"]
+    assert [instance.requests[child][0] for child in sorted(instance.requests)] == [
+        "balancer",
+        "mariadb",
+        "neo",
+        "zope",
+    ]
     assert (options["published"]["inituser-login"], options["published"]["inituser-password"]) == ("boss", "secret")
+
+
+def test_neo_stays_on_the_addresses_that_it_was_created_with_and_it_is_said(whole):
+    """Its partition refuses another value, and would not be processed any more."""
+    assert whole.process(use_ipv6=True, mariadb=ASKED)["differences"] == [
+        "use-ipv6 is true, but NEO was created with false, and stays so; give false again, or request another instance"
+    ]
+    assert (whole.parameters("neo")["use-ipv6"], whole.parameters("mariadb")["use-ipv6"]) == (False, True)
+    whole.published["neo"] = NEO | {"neo-masters": "[::1]:30000"}
+    whole.process()
+    assert whole.process(mariadb=ASKED)["differences"] == [
+        "use-ipv6 is false, but NEO was created with true, and stays so; give true again, or request another instance"
+    ]
+    assert whole.parameters("neo")["use-ipv6"] is True
+    assert whole.process(zodb={"neo": {"use-ipv6": True}}, mariadb=ASKED)["differences"] == []
 
 
 def test_what_is_given_to_a_child_is_what_its_schema_allows(whole, replica):
@@ -205,6 +230,15 @@ def test_the_storage_of_the_zopes_has_to_be_one_of_the_server(instance):
     )
 
 
+def test_a_password_that_zope_cannot_be_told_is_refused_before_mariadb_has_it(instance):
+    entry = {"name": "erp5", "user": "erp5", "password": "SE CRET"}
+    assert instance.refuse(mariadb={"database-list": [entry]}) == (
+        "mariadb.database-list[0]: its password has white space, which Zope's MySQL adapter cannot be told, expected a"
+        " password without it: use another password"
+    )
+    assert instance.refuse(inituser_password="a:b").startswith("inituser-password: it has a colon, ")
+
+
 # ---- what is published
 
 
@@ -233,6 +267,11 @@ def test_what_is_published(whole):
     assert len(password) == 32 and whole.process()["published"] == published
 
 
+def test_how_many_partitions_there_are_is_what_neo_says_and_not_a_parameter_that_was_lost(whole):
+    whole.published["neo"] = NEO | {"neo-partitions": 24}
+    assert whole.process()["published"]["neo-partitions"] == 24
+
+
 # ---- what stays
 
 
@@ -253,13 +292,32 @@ def test_a_partition_of_zopes_that_is_not_asked_for_any_more_stays_and_it_is_sai
     whole.published["zope-2"] = ZOPE
     whole.process(zope_partition_dict={"1": {}, "2": {"families": {"web": {"hold": True}}}})
     given = whole.parameters("zope-2")
-    options = whole.process()
+    options = whole.process(mariadb=ASKED)
     assert whole.parameters("zope-2") == given
     assert options["differences"] == [
         "zope-partition-dict has no 2 any more, but the instance has that partition, whose Zopes run; nothing is"
         " deleted: put it back"
     ]
     assert "zope-2-control-url" in options["published"]
+
+
+def test_zopes_are_not_connected_to_another_database_by_a_lost_parameter(instance):
+    """mysql_0 is the first of the list: another order, or the default in place of what was given, would change it."""
+    first, second = MARIADB["database-list"]
+    given = [{"name": "shop", "user": "shop"}]
+    instance.published = {"mariadb": MARIADB | {"database-list": [second]}, "neo": NEO}
+    instance.process(mariadb={"database-list": given})
+    instance.published["mariadb"] = MARIADB | {"database-list": [first]}
+    options = instance.process()
+    assert instance.parameters("zope-1")["mysql-url-list"] == [second, first]
+    assert options["published"]["mysql-url-list"] == [second, first]
+    assert options["differences"] == [
+        "mariadb.database-list has no shop any more, but Zopes are connected to it; nothing is taken away: put it back"
+    ]
+    changed = second.replace(":s@", ":t@")
+    instance.published["mariadb"] = MARIADB | {"database-list": [first, changed]}
+    options = instance.process(mariadb={"database-list": [{"name": "erp5", "user": "erp5"}, *given]})
+    assert (instance.parameters("zope-1")["mysql-url-list"], options["differences"]) == ([changed, first], [])
 
 
 def test_the_children_keep_their_names_when_the_instance_is_renamed(whole):
@@ -313,6 +371,25 @@ def test_tls_follows_what_the_other_one_has(replica, original):
     assert replica.parameters("mariadb")["replication"]["replicate-with-tls"] is False
 
 
+def test_where_the_primary_cannot_sign_a_person_is_asked(replica, original):
+    authority = {"mariadb-caucased-url": "http://127.0.0.1:24000"}
+    replica.process(replica_of=original | authority)
+    assert replica.parameters("mariadb")["replication"]["caucased-url"] == ""
+    replica.process(replica_of=original | authority | {"mariadb-replication-primary-url": PRIMARY.partition("?")[0]})
+    assert replica.parameters("mariadb")["replication"]["caucased-url"] == authority["mariadb-caucased-url"]
+
+
+def test_a_replica_with_tls_stays_one_when_it_is_told_by_pieces_whom_it_follows(original, tmp_path, monkeypatch):
+    made = Instance(tmp_path / "replica", monkeypatch)
+    made.published = {"mariadb": MARIADB, "neo": NEO | {"neo-cluster": "copy"}}
+    made.process(replica_of=original | {"neo-certificate-url": "http://SECRET@127.0.0.1:24000"})
+    certificates = "http://NEXT@127.0.0.1:24001"
+    next_one = {"upstream-cluster": "next", "upstream-masters": "127.0.0.1:30001"}
+    made.process(zodb={"neo": next_one | {"ssl": {"upstream-certificate-url": certificates}}})
+    ssl = made.parameters("neo")["ssl"]
+    assert (ssl["enable"], ssl["upstream-certificate-url"]) == (True, certificates)
+
+
 def test_when_replica_of_is_left_out_later_nothing_changes(replica, original):
     replica.process(replica_of=original)
     before = dict(replica.requests)
@@ -336,6 +413,23 @@ def test_it_may_follow_another_one_later_but_stays_what_it_was_made_of(replica, 
     assert replica.parameters("neo")["upstream-masters"] == "127.0.0.1:30009"
 
 
+def test_a_password_that_was_changed_after_a_takeover_can_be_given_as_the_promise_of_mariadb_says(replica, original):
+    more = ["mysql://erp5:a%40b@127.0.0.1:20000/more"]
+    other = original | {"mysql-url-list": original["mysql-url-list"] + more}
+    replica.process(replica_of=other, mariadb={"database-list": [{"name": "erp5", "user": "erp5", "password": "n"}]})
+    found = {entry["name"]: entry["password"] for entry in replica.parameters("mariadb")["database-list"]}
+    assert found == {"erp5": "n", "shop": "s", "more": "n"}
+
+
+def test_databases_that_the_original_has_got_since_come_with_what_it_publishes_then(replica, original):
+    more = [f"mysql://{user}@127.0.0.1:20000/{name}" for user, name in (("more:m", "more"), ("shop:t", "new"))]
+    replica.process(replica_of=original | {"mysql-url-list": more})
+    replica.process()
+    found = [(entry["name"], entry["password"]) for entry in replica.parameters("mariadb")["database-list"]]
+    # A user has one password, and what Zopes call mysql_0 stays that.
+    assert found == [("erp5", "a@b"), ("shop", "s"), ("more", "m"), ("new", "s")]
+
+
 def test_databases_can_be_added_to_a_replica_that_was_taken_over(replica):
     added = {"name": "added", "user": "added", "password": "p"}
     replica.process(mariadb={"database-list": [{"name": "erp5", "user": "erp5"}, added]})
@@ -349,6 +443,9 @@ def test_piece_by_piece(whole):
         zodb={"neo": {"upstream-cluster": "main", "upstream-masters": "127.0.0.1:30000"}},
     )
     assert whole.parameters("mariadb")["replication"]["primary-url"] == PRIMARY
+    assert whole.parameters("zope-1")["expects-backup"] is True
+    # No promise asks Zopes that stand by to listen because a parameter was lost.
+    whole.process()
     assert whole.parameters("zope-1")["expects-backup"] is True
 
 
@@ -377,6 +474,17 @@ REFUSED = {
         {"mysql_url_list": ["http://x"], "neo_partitions": "12", "site_id": 3},
         {},
         f"replica-of: its site-id, neo-partitions and mysql-url-list cannot be used, {REMEDY}",
+    ),
+    "cut off": (
+        {"mariadb_replication_primary_url": PRIMARY[:30]},
+        {},
+        f"replica-of: its mariadb-replication-primary-url cannot be used, {REMEDY}",
+    ),
+    "with an authority that Zopes cannot use": (
+        {},
+        {"zodb": {"neo": {"ssl": {"enable": True, "external-caucased-url": "http://a:1"}}}},
+        "zodb.neo.ssl.external-caucased-url: it is given, but Zopes can have certificates of NEO's own authority only;"
+        " leave it out.",
     ),
     "of one with a ZEO": (
         {"remove": ("neo-cluster", "neo-masters"), "zeo_address": "127.0.0.1:9"},
@@ -420,6 +528,12 @@ def test_an_instance_with_data_of_its_own_does_not_become_a_replica(whole, origi
     assert whole.process()["published"] == before
 
 
+@pytest.mark.parametrize("kept", ["neo-cluster", "neo-masters"])
+def test_a_complete_instance_refuses_part_of_it_in_the_same_words(whole, kept):
+    own = whole.process()["published"]
+    assert whole.refuse(replica_of={kept: own[kept]}).startswith("replica-of: it lacks mariadb-replication-primary-url")
+
+
 def test_nobody_is_a_replica_of_itself(whole, replica, original):
     sentence = (
         "replica-of: it is what this ERP5 instance publishes itself, expected what another one does; copy that, or"
@@ -436,8 +550,80 @@ def test_until_the_databases_are_there_the_parameters_can_be_mended(original, tm
     assert fresh.parameters("neo")["partitions"] == 3
     fresh.process(replica_of=original)
     assert fresh.parameters("neo")["partitions"] == 24
-    fresh.process(zodb={"type": "zeo"})
-    assert "zeo" in fresh.requests
+    other = Instance(tmp_path / "other", monkeypatch)
+    other.process()
+    other.process(zodb={"type": "zeo"})
+    assert "zeo" in other.requests
+
+
+@pytest.mark.parametrize("there", [{}, {"mariadb": MARIADB}, {"neo": NEO | {"neo-cluster": "copy"}}])
+def test_a_replica_whose_databases_are_being_made_does_not_become_an_original_by_a_lost_parameter(
+    there, original, tmp_path, monkeypatch
+):
+    fresh = Instance(tmp_path / "fresh", monkeypatch)
+    fresh.process(replica_of=original)
+    before = dict(fresh.requests)
+    fresh.published = there
+    fresh.process()
+    options = fresh.process()
+    assert fresh.requests == before
+    assert options["published"]["inituser-password"] == original["inituser-password"]
+    assert fresh.refuse(zodb={"type": "zeo"}).startswith("zodb.type: it is zeo, ")
+
+
+def test_one_database_is_enough_to_be_an_original(original, tmp_path, monkeypatch):
+    fresh = Instance(tmp_path / "fresh", monkeypatch)
+    fresh.published["mariadb"] = MARIADB
+    fresh.process()
+    assert fresh.refuse(replica_of=original | {"neo-cluster": "x"}).startswith("replica-of: it is given, but this ERP5")
+
+
+def test_only_what_is_needed_of_the_original_is_kept(replica, original):
+    assert original["zope-1-control-url"] not in (replica.folder / "kept/erp5.json").read_text()
+    assert original["mariadb-takeover-url"] in (replica.folder / "kept/erp5.json").read_text()
+
+
+def test_pieces_count_once_replica_of_is_left_out(replica, original):
+    """As after a takeover, and a rejoin to the next primary."""
+    pieces = {"primary-url": "mysql://replication_user:N@127.0.0.1:20001/?endpoint=https%3A//127.0.0.1:22001"}
+    replica.process(mariadb={"replication": pieces})
+    assert replica.parameters("mariadb")["replication"]["primary-url"] == pieces["primary-url"]
+    assert replica.parameters("mariadb")["replication"]["control-url"] == ""
+    assert replica.parameters("neo")["upstream-cluster"] == "main"
+    replica.process(zodb={"neo": {"upstream-cluster": "next", "upstream-masters": "127.0.0.1:30001"}})
+    neo = replica.parameters("neo")
+    assert (neo["upstream-cluster"], neo["upstream-control-url"], neo["partitions"]) == ("next", "", 24)
+
+
+def test_what_replica_of_says_differently_later_and_stays_is_said(replica, original):
+    assert replica.process(replica_of=original | {"neo-masters": "127.0.0.1:30009"})["differences"] == []
+    urls = ["mysql://erp5:new@127.0.0.1:20000/erp5", *MARIADB["database-list"][1:]]
+    later = original | {"mysql-url-list": urls, "site-id": "new", "neo-partitions": 2}
+    assert replica.process(replica_of=later)["differences"] == [
+        "replica-of has another site-id and neo-partitions than when the instance was created, which stays; leave"
+        " replica-of out, or request another instance",
+        "replica-of has another user or password for erp5 than when the instance was created, which stays; give"
+        " mariadb.database-list with the present ones",
+    ]
+    present = {"database-list": [{"name": "erp5", "user": "erp5", "password": "new"}]}
+    assert replica.process(replica_of=original | {"mysql-url-list": urls}, mariadb=present)["differences"] == []
+
+
+def test_the_zopes_do_not_get_another_storage_of_zeo_by_a_lost_parameter(instance):
+    zeo = {
+        "zeo-address": "127.0.0.1:9",
+        "zeo-storages": ["main"],
+        "control-url": ZOPE["control-url"],
+        "monitor-url": ZOPE["monitor-url"],
+    }
+    instance.published = {"mariadb": MARIADB, "zeo": zeo}
+    given = {"type": "zeo", "zeo": {"storages": ["main"]}, "zeo-storage": "main"}
+    instance.process(zodb=given)
+    assert instance.refuse(zodb={"type": "zeo"}) == (
+        "zodb.zeo-storage: it is root, but the Zopes' objects are in main, which no parameter moves; give main again,"
+        " or request another instance."
+    )
+    instance.process(zodb=given)
 
 
 # ---- the promise
@@ -445,7 +631,7 @@ def test_until_the_databases_are_there_the_parameters_can_be_mended(original, tm
 
 def test_the_promise_names_who_has_not_published_and_what_differs(whole):
     def judged(**parameters):
-        options = whole.process(**parameters)
+        options = whole.process(mariadb=ASKED, **parameters)
         children = tuple(configuration.Child(**child) for child in options["children"])
         found = verdict.complete(configuration.Config("shop", children, tuple(options["differences"])))
         return found.good, found.sentences

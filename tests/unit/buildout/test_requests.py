@@ -6,6 +6,7 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from requests import HTTPError
 from zc.buildout import UserError
 
 from slapos import slap
@@ -79,7 +80,7 @@ def test_an_instance_without_a_partition_is_another_thing_than_one_that_has_publ
     assert str(caught.value) in caplog.text and "SECRET" not in caplog.text
 
 
-@pytest.mark.parametrize("kind", [slap.ServerError, slap.ConnectionError])
+@pytest.mark.parametrize("kind", [slap.ServerError, slap.ConnectionError, HTTPError])
 def test_a_refusal_is_told_and_logged_without_parameters(master, caplog, kind):
     caplog.set_level(logging.DEBUG)
     master.refusal = kind("no free partition")

@@ -8,7 +8,7 @@ from slapos.recipe.erp5.buildout import zope_check, zope_instances
 
 FAMILY = {"instance-count": 1, "thread-amount": 4, "hold": False}
 NEO = {"neo-cluster": "main", "neo-masters": "a:1", "neo-admins": "a:2", "neo-certificate-url": ""}
-ZODB = {"type": "neo", "zeo-address": ""} | NEO
+ZODB = {"type": "neo", "zeo-address": "", "zeo-storage": "root"} | NEO
 NOTHING = dict.fromkeys(NEO, "")
 
 
@@ -85,6 +85,13 @@ def test_what_is_refused():
     assert refusal(zodb=ZODB | NOTHING | {"type": "zeo"}).startswith("zodb.zeo-address: it is empty, but zodb.type is")
     zeo = {"type": "zeo", "zeo-address": "a:1"}
     assert refusal(zodb=ZODB | zeo).startswith("zodb.neo-cluster: it is given, but zodb.type is zeo")
+    assert refusal(zodb=ZODB | {"neo-masters": "a:1 [::1]:65536"}) == (
+        "zodb.neo-masters: it has a port above 65535; give it as the database publishes it."
+    )
+    for name in (" main", "main\n"):
+        assert refusal(zodb=ZODB | {"neo-cluster": name}) == (
+            "zodb.neo-cluster: it has a line break, or spaces at its ends; give it as the database publishes it."
+        )
     secret = NOTHING | {"neo-certificate-url": "http://SECRET@a:1"}
     assert "SECRET" not in refusal(zodb=ZODB | zeo | secret)
     for password in ("SECRET:b", "SECRET\nb", " SECRET"):

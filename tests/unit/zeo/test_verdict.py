@@ -183,6 +183,12 @@ def test_backups_that_are_not(seen, expected):
     assert said(seen, False) == expected
 
 
+def test_a_clock_that_was_ahead_does_not_hide_that_backups_are_missing():
+    assert said(snapshot(dataclasses.replace(MADE, last=NOW + 900 * HOUR)), False).startswith(
+        "a backup of root is missing: there is none in /p/b, expected one begun at "
+    )
+
+
 def test_a_periodicity_without_a_moment():
     config = make(backup=Backup(True, "never", 7))
     assert said(snapshot(config=config), False).startswith("backup.periodicity is 'never', which is neither daily nor")
@@ -257,9 +263,19 @@ def test_problems_of_the_page_are_those_of_the_promises(tmp_path):
     assert problems[1].startswith("the scheduler never ran")
 
 
+def test_status_json_can_be_made_of_it(tmp_path):
+    config = make(str(tmp_path))
+    config.database("root").parent.mkdir(parents=True)
+    start.mark_as_made(config, "root")
+    config.backups("root").mkdir(parents=True)
+    (config.backups("root") / "last.json").write_text(json.dumps({"at": AT}))
+    content = dataclasses.asdict(facts.gather(config, Seen(server()), NOW)) | {"now": AT}  # type: ignore[arg-type]
+    assert json.loads(json.dumps(content))["backups"][0]["last"] == AT
+
+
 def test_the_metrics(tmp_path):
     found = gathered(tmp_path, server())
-    found = dataclasses.replace(found, backups=(MADE,))
+    found = dataclasses.replace(found, backups=(facts.backed(MADE),))
     lines = prometheus.text(metrics.of(found)).decode().splitlines()
     samples = {line.split(" ")[0]: float(line.split(" ")[1]) for line in lines if not line.startswith("#")}
     assert (samples["zeo_up"], samples['zeo_database_bytes{storage="root"}']) == (1, 2048)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from slapos.recipe.erp5.errors import Refused, ServerError
-from slapos.recipe.erp5.zope import door, follow, hold, standby, standby_state
+from slapos.recipe.erp5.zope import door, follow, hold, standby, standby_state, standby_zope
+from slapos.recipe.erp5.zope.standby_zope import Zope
 from tests.unit.zope.test_instance import CONFIG
 
 
@@ -60,6 +61,24 @@ def test_neo_is_not_asked_before_there_are_the_files_for_it(tmp_path: Path):
         assert (follower.lacks, len(follower.descriptors())) == ("", 1)
     finally:
         follower.close()
+
+
+@pytest.mark.parametrize("address", ["nobody.invalid:1", "[:::::]:1", "127.0.0.1:99999"])
+def test_an_address_that_cannot_be_is_nobody_who_answers_and_ends_nothing(address: str):
+    probe = follow.Probe([address])
+    probe.turn(1.0)
+    assert not probe.answers and probe.detail not in ("", "it was not asked yet")
+
+
+@pytest.mark.parametrize("family, host, name", [("AF_INET", "127.0.0.1", "127.0.0.1"), ("AF_INET6", "::1", "[::1]")])
+def test_an_address_of_either_kind_is_tried(family: str, host: str, name: str):
+    with socket.socket(getattr(socket, family)) as listening:
+        listening.bind((host, 0))
+        listening.listen()
+        probe = follow.Probe([f"{name}:{listening.getsockname()[1]}"])
+        while not probe.answers:
+            probe.turn(probe.next_turn + 0.01)
+        probe.close()
 
 
 def test_a_family_to_hold():
@@ -156,9 +175,37 @@ def test_a_closed_door_lets_nobody_in_but_says_good_bye(opened):
         assert made.visitors == {} and made.waiting(False) == ([], [])
 
 
-def test_no_more_than_some_are_let_in(opened, monkeypatch):
+def test_who_sends_without_end_keeps_nobody_waiting(monkeypatch):
+    class Endless:
+        def setblocking(self, _): ...
+        def shutdown(self, _): ...
+        def close(self): ...
+        def send(self, data):
+            return len(data)
+
+        def recv(self, _):
+            received.append(1)
+            assert len(received) < 1000, "it never lets go"
+            return b"POST / HTTP/1.1\r\n\r\n"
+
+    received: list[int] = []
+    visitor = door.Visitor(Endless(), "waiting", "")  # type: ignore[arg-type]
+    assert visitor.turn() and visitor.answered
+    monkeypatch.setattr(door.time, "monotonic", lambda: visitor.deadline)
+    assert not visitor.turn()
+
+
+def test_all_doors_together_have_descriptors_enough(tmp_path: Path):
+    given = config(tmp_path)
+    many = [{**given["zopes"][0], "name": f"zope-{number}"} for number in range(100)]
+    made = standby.Standby("etc/zope.json", {**given, "zopes": many}, ["/start"])
+    assert {zope.visitors for zope in made.zopes} == {8}
+    assert standby.Standby("etc/zope.json", given, ["/start"]).zopes[0].visitors == door.MOST
+
+
+def test_no_more_than_some_are_let_in(opened):
     made, address = opened
-    monkeypatch.setattr(door, "MOST", 2)
+    made.most = 2
     clients = [socket.create_connection(address, 10) for _ in range(4)]
     while len(made.visitors) < 2:
         made.turn(True, "waiting", "")
@@ -184,6 +231,23 @@ def test_what_is_held_from_the_beginning_is_kept(tmp_path: Path):
     given = config(tmp_path, hold=["web"])
     assert standby.Standby("etc/zope.json", given, ["/start"]).held == {"web"}
     assert standby.Standby("etc/zope.json", {**given, "hold": []}, ["/start"]).held == {"web"}
+
+
+def test_a_hold_is_not_done_before_it_is_kept(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(standby, "KEEP_AGAIN_AFTER", 0.0)
+    given = config(tmp_path)
+    made = standby.Standby("etc/zope.json", given, ["/start"])
+    made.follower.close()
+    made.follower = follow.ZeoFollower("127.0.0.1:1")
+    (tmp_path / "srv").rename(tmp_path / "elsewhere")  # as on a disk that is full
+    made._request("hold web 01")
+    made._request("restart web 02")
+    made._turn()
+    assert (made.held, made.answered) == ({"web"}, ["02"])
+    (tmp_path / "elsewhere").rename(tmp_path / "srv")
+    made._turn()
+    assert made.answered == ["02", "01"]
+    assert standby.Standby("etc/zope.json", given, ["/start"]).held == {"web"}
 
 
 def test_a_family_that_comes_later_may_be_held_from_its_beginning(tmp_path: Path):
@@ -226,6 +290,23 @@ def test_the_commands(tmp_path: Path):
     assert found.follower.command == words.split()
 
 
+def test_a_zope_that_finds_backups_again_and_again_is_failing():
+    """The admins that are asked may be another cluster's: that would go on for ever, and nobody be told."""
+    made = Zope("web-0", "web", ("127.0.0.1", 0), ["/bin/sh", "-c", "exit 75"])
+    made.open_door(1.0)
+    assert made.door
+    ends = []
+    for _ in range(standby_zope.BACKUPS):
+        made.start(1.0)
+        while not made.look_at_child(1.0):
+            pass
+        ends.append(made.end)
+    made.door.close()
+    said = "found its NEO cluster to be a backup, though the admins tell that it serves (are they another's?),"
+    assert ends == ["", "", said]
+    assert [end["how"] for end in made.ends] == [said]
+
+
 def test_what_an_earlier_supervisor_wrote_is_not_how_they_stand(tmp_path: Path):
     made = standby.Standby("etc/zope.json", config(tmp_path), ["/start"])
     made._save()
@@ -243,3 +324,15 @@ def test_what_an_earlier_supervisor_wrote_is_not_how_they_stand(tmp_path: Path):
         assert standby_state.status(run) is None
     finally:
         os.close(fifo)
+
+
+def test_no_connection_to_masters_is_left_once_the_state_is_known(tmp_path: Path):
+    found = standby.Standby("etc/zope.json", config(tmp_path), ["/start"]).follower
+    assert isinstance(found, follow.NeoFollower)
+    found._asked = found._next = 1e12  # nobody is asked now
+    with socket.create_server(("127.0.0.1", 0)) as master:
+        found._masters = follow.Probe([f"127.0.0.1:{master.getsockname()[1]}"])
+        found._masters._socket = socket.create_connection(master.getsockname())
+        found.state = "BACKINGUP"
+        found.turn(1.0)
+        assert found._masters._socket is None

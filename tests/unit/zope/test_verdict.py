@@ -91,6 +91,22 @@ def answer(name="web-0", state="", error=""):
     return Answer(name, "10.0.0.2:22000", state, error)
 
 
+def test_whoever_is_believed_to_serve_and_does_not():
+    """zope-listening is not there on a replica, nor after its takeover."""
+    mute, starts = answer(error="nothing within 10 s"), answer("web-1", state="starting")
+    known = standing(zope(), zope("web-1"))
+    assert verdict.standby(CONFIG, known, NOW, [mute, starts]) == bad(
+        "web-0 is serving, but does not answer at 10.0.0.2:22000: nothing within 10 s, expected a page: look whether"
+        " all its threads are busy; bin/zope-restart starts it anew"
+    )
+    assert verdict.standby(CONFIG, known, NOW, zeo="Connection refused") == bad(
+        f"{NAMED} does not answer (Connection refused), and web-0, web-1 can show what is in memory alone, expected it"
+        " to serve: see the promise zeo of its partition, or look at the network between"
+    )
+    waits = standing(zope(state=WAITING, reason="x", since=1), state="", since=1)
+    assert verdict.standby(CONFIG, waits, NOW, zeo="Connection refused") == good("web-0 is waiting: x")
+
+
 def test_who_answers():
     assert verdict.listening([answer()]) == good("web-0 answers")
     assert verdict.listening([answer(), answer("web-1"), answer("jobs-0", HELD)]) == good(

@@ -16,7 +16,7 @@ from pathlib import Path
 from slapos.recipe.erp5 import lean, process
 from slapos.recipe.erp5.balancer import config as configuration
 from slapos.recipe.erp5.balancer.config import Config
-from slapos.recipe.erp5.errors import CommandError, ConfigurationError
+from slapos.recipe.erp5.errors import CommandError, ConfigurationError, Error
 
 END = "# The end."
 """What a configuration ends with that was written to its end."""
@@ -69,7 +69,11 @@ class Balancer:
             return
         wanted, loaded = _read(self.config.wanted), _read(self.config.loaded)
         if decide(wanted, loaded, self.refused):
-            self._load(wanted or "")
+            try:
+                self._load(wanted or "")
+            except (Error, OSError) as error:  # such as a full disk: no reason to end what haproxy does
+                process.log(f"error: {process.describe(error)}; it is tried again")
+                return
         elif wanted == loaded:
             self.config.refusal.unlink(missing_ok=True)
         if wanted is not None and wanted.endswith(END):

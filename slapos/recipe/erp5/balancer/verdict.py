@@ -49,6 +49,14 @@ def _family_problems(snapshot: Snapshot, family: Family) -> Iterator[str]:
         )
         return
     servers = _of(snapshot, family)
+    other = {server.address for server in servers} ^ {name_of(address) for address in family.addresses}
+    if other and not snapshot.refusal:
+        yield (
+            f"haproxy does not have the Zopes of the family {family.name} that it was given (it differs by"
+            f" {', '.join(sorted(other))}), expected it to take a new list within seconds: see the log of the service"
+            " balancer, process the instance (slapos node instance) in case that was interrupted, or write restart into"
+            f" {snapshot.config.service.fifo}"
+        )
     if servers and not any(server.serves or server.stands_by for server in servers):
         yield (
             f"none of the Zopes of the family {family.name} answers: {_silent(servers)}; expected one that serves or"
@@ -65,6 +73,11 @@ def _family(snapshot: Snapshot, family: Family) -> str:
         text += f", {standing} {'stands' if standing == 1 else 'stand'} by"
     silent = _silent(servers)
     return text + (f", and of {silent} there is no answer" if silent else "")
+
+
+def name_of(address: str) -> str:
+    """What haproxy.cfg.in calls the server at an address."""
+    return address.replace("[", "").replace("]", "")
 
 
 def _of(snapshot: Snapshot, family: Family) -> Sequence[Server]:

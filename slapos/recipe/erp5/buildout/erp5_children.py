@@ -15,7 +15,8 @@ from zc.buildout import UserError
 from slapos.recipe.erp5 import config as shapes
 from slapos.recipe.erp5.buildout import erp5_decide as decide
 from slapos.recipe.erp5.buildout import keep, requests
-from slapos.recipe.erp5.buildout.erp5_decide import BALANCER, MARIADB, ZOPE, Kept, Plan
+from slapos.recipe.erp5.buildout.erp5_check import Kept
+from slapos.recipe.erp5.buildout.erp5_decide import BALANCER, MARIADB, ZOPE, Plan
 from slapos.recipe.erp5.errors import ConfigurationError
 
 
@@ -107,11 +108,14 @@ def keeping_after(kept: Kept, plan: Plan, published: Mapping[str, Any]) -> Kept:
     return Kept(
         title=kept.title,
         zodb=plan.zodb,
+        zeo_storage=plan.parameters["zodb"]["zeo-storage"] if plan.zodb == "zeo" else "",
         replica_of=dict(plan.identity),
         followed=dict(plan.follow),
         zope_partitions=dict(plan.zope_partitions) if ready else {},
         published=dict(published),
-        created=kept.created or ready,
+        expects_backup=plan.expects_backup,
+        mysql_urls=decide.mysql_urls(plan, published.get(MARIADB, {}).get("database-list", [])),
+        created=kept.created or not {MARIADB, plan.zodb}.isdisjoint(published.keys()),
     )
 
 

@@ -3,73 +3,41 @@
 is kept of its creation, and of what the children have published."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from slapos.recipe.erp5.errors import ConfigurationError
+from slapos.recipe.erp5.buildout.erp5_check import (
+    NEEDED,
+    OPTIONAL,
+    Kept,
+    Parameters,
+    Published,
+    check,
+    databases,
+    endpoint,
+    given_pieces,
+)
 from slapos.recipe.erp5.words import listing
 
 MARIADB, BALANCER, ZOPE = "mariadb", "balancer", "zope"
-TEXTS = (
-    "mariadb-replication-primary-url",
-    "mariadb-replication-bootstrap-url",
-    "neo-cluster",
-    "neo-masters",
-    "site-id",
-    "inituser-login",
-    "inituser-password",
-)
-"""What of replica-of is needed, texts."""
-NEEDED = (*TEXTS, "neo-partitions", "mysql-url-list")
-OPTIONAL = ("mariadb-takeover-url", "neo-takeover-url", "neo-certificate-url")
-"""What is taken besides, texts too; where an ERP5 instance has none it may be left out, or empty."""
-PIECES = {
-    "mariadb.replication": (
-        "primary-url",
-        "bootstrap-url",
-        "caucased-url",
-        "control-url",
-        "upstream-mariadb-url",
-        "upstream-bootstrap-url",
-        "upstream-mariabackup-url",
-        "upstream-caucased-url",
-    ),
-    "zodb.neo": ("upstream-cluster", "upstream-masters", "upstream-control-url"),
-    "zodb.neo.ssl": ("upstream-certificate-url",),
-}
-"""The children's own parameters that replica-of stands for."""
-
-Parameters = Mapping[str, Any]
-Published = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What an ERP5 instance keeps: `title` is what its children's names begin with, `replica_of` the parameter at its
-    creation, empty for an original, `followed` the same as it was given last, and `zope_partitions` those that were
-    requested, by name. Both databases have published once `created`; until then all but the title may change.
-    `published` has what each child has published last, by its name without the title."""
-
-    title: str
-    zodb: str = ""
-    replica_of: dict = field(default_factory=dict)
-    followed: dict = field(default_factory=dict)
-    zope_partitions: dict = field(default_factory=dict)
-    published: dict = field(default_factory=dict)
-    created: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is to be: `identity` is what a replica has of its original for ever, `follow` what it follows it by, both
-    empty for an original. `differences` tells in sentences what is asked for and not done."""
+    empty for an original. `neo_on_ipv6`: whether NEO's nodes listen there, or are to. `was_backup`: whether NEO was
+    asked to be one before. `differences` tells in sentences what is asked for and not done."""
 
     parameters: Parameters
     identity: Mapping[str, Any]
     follow: Mapping[str, Any]
     zope_partitions: Mapping[str, Any]
-    differences: tuple[str, ...]
+    neo_on_ipv6: bool
+    was_backup: bool
+    mysql_urls: Sequence[str]
+    differences: tuple[str, ...] = ()
 
     @property
     def zodb(self) -> str:
@@ -77,8 +45,9 @@ class Plan:
 
     @property
     def expects_backup(self) -> bool:
-        """Whether the NEO is created as a backup."""
-        return bool(self.zodb == "neo" and (self.follow or self.parameters["zodb"]["neo"]["upstream-cluster"]))
+        """Whether the NEO is created as a backup, or was asked to be one later, as after a rejoin."""
+        asked = self.follow or self.parameters["zodb"]["neo"]["upstream-cluster"] or self.was_backup
+        return bool(self.zodb == "neo" and asked)
 
     @property
     def inituser_login(self) -> str:
@@ -91,98 +60,76 @@ class Plan:
 
 def plan(parameters: Parameters, kept: Kept) -> Plan:
     """What is to be. Raises ConfigurationError, one sentence naming the parameter, and quoting no secret."""
-    given = parameters["replica-of"]
     check(parameters, kept)
-    wanted = parameters["zope-partition-dict"]
-    return Plan(
+    # The rest of what it publishes has secrets of its Zopes, which a replica need not have.
+    given = {key: value for key, value in parameters["replica-of"].items() if key in (*NEEDED, *OPTIONAL)}
+    made = Plan(
         parameters=parameters,
-        identity=kept.replica_of if kept.created else given,
-        follow=given or (kept.followed if kept.created else {}),
-        zope_partitions={**kept.zope_partitions, **wanted},
-        differences=tuple(
-            f"zope-partition-dict has no {name} any more, but the instance has that partition, whose Zopes run;"
-            " nothing is deleted: put it back"
-            for name in kept.zope_partitions
-            if name not in wanted
-        ),
+        identity=kept.replica_of if kept.created else given or kept.replica_of,
+        follow=given or kept.followed,
+        zope_partitions={**kept.zope_partitions, **parameters["zope-partition-dict"]},
+        neo_on_ipv6=_neo_on_ipv6(parameters, kept),
+        was_backup=kept.expects_backup,
+        mysql_urls=kept.mysql_urls,
     )
+    found = chain(_of_zopes(parameters, kept), _of_databases(made), _of_ipv6(made), _of_identity(made, given))
+    return replace(made, differences=tuple(found))
 
 
-# ---- refusals
+def _neo_on_ipv6(parameters: Parameters, kept: Kept) -> bool:
+    """As it was created, which NEO's partition would refuse to change."""
+    masters = kept.published.get("neo", {}).get("neo-masters", "")
+    return "[" in masters if masters else _neo_to_ipv6(parameters)
 
 
-def check(parameters: Parameters, kept: Kept) -> None:
-    """Raise ConfigurationError for what could not work, or would be another instance than there is."""
-    given, kind = parameters["replica-of"], parameters["zodb"]["type"]
-    if kept.created and kept.zodb != kind:
-        raise ConfigurationError(
-            f"zodb.type: it is {kind}, but the instance was created with {kept.zodb}, which no parameter changes; give"
-            f" {kept.zodb} again, or request another instance."
+def _neo_to_ipv6(parameters: Parameters) -> bool:
+    return parameters["use-ipv6"] or parameters["zodb"]["neo"]["use-ipv6"]
+
+
+def _of_ipv6(made: Plan) -> Iterator[str]:
+    wanted = _neo_to_ipv6(made.parameters)
+    if made.zodb == "neo" and wanted != made.neo_on_ipv6:
+        now, before = ("true", "false") if wanted else ("false", "true")
+        yield (
+            f"use-ipv6 is {now}, but NEO was created with {before}, and stays so; give {before} again, or request"
+            " another instance"
         )
-    storage, storages = parameters["zodb"]["zeo-storage"], parameters["zodb"]["zeo"]["storages"]
-    if kind == "zeo" and storage not in storages:
-        raise ConfigurationError(
-            f"zodb.zeo-storage: it is {storage}, but zodb.zeo.storages has {listing(storages)}; give one of these, or"
-            " add it."
+
+
+def _of_databases(made: Plan) -> Iterator[str]:
+    names = {entry["name"] for entry in mariadb(made)["database-list"]}
+    if gone := [entry["name"] for entry in databases(made.mysql_urls) if entry["name"] not in names]:
+        yield (
+            f"mariadb.database-list has no {listing(gone)} any more, but Zopes are connected to it; nothing is taken"
+            " away: put it back"
         )
+
+
+def _of_zopes(parameters: Parameters, kept: Kept) -> Iterator[str]:
+    for name in kept.zope_partitions:
+        if name not in parameters["zope-partition-dict"]:
+            yield (
+                f"zope-partition-dict has no {name} any more, but the instance has that partition, whose Zopes run;"
+                " nothing is deleted: put it back"
+            )
+
+
+def _of_identity(made: Plan, given: Published) -> Iterator[str]:
+    """What replica-of says now of what the instance was made of, and stays."""
     if not given:
         return
-    for sentence in (*_of_kind(given, kind), *_of_values(given), *_of_pieces(parameters), *_of_instance(given, kept)):
-        raise ConfigurationError(f"{sentence}.")
-
-
-def _of_kind(given: Published, kind: str) -> Iterator[str]:
-    if "zeo-address" in given and "neo-cluster" not in given:
+    keys = ("site-id", "inituser-login", "inituser-password", "neo-partitions")
+    if other := [key for key in keys if given[key] != made.identity[key]]:
         yield (
-            "replica-of: that ERP5 instance has a ZEO, of which there are no replicas, expected one with NEO; leave"
-            " replica-of out"
+            f"replica-of has another {listing(other)} than when the instance was created, which stays; leave replica-of"
+            " out, or request another instance"
         )
-    if kind != "neo":
-        yield f"zodb.type: it is {kind}, of which there are no replicas, and replica-of is given; leave one of them out"
-
-
-def _of_values(given: Published) -> Iterator[str]:
-    remedy = "expected all that the other ERP5 instance publishes, once it is complete; copy that, as it is"
-    missing = [key for key in NEEDED if key not in given]
-    if missing:
-        yield f"replica-of: it lacks {listing(missing)}, {remedy}"
-    wrong = [key for key in (*TEXTS, *OPTIONAL) if not isinstance(given.get(key, ""), str)]
-    wrong += [key for key in TEXTS if given.get(key) == ""]
-    partitions = given.get("neo-partitions", 1)
-    if isinstance(partitions, bool) or not isinstance(partitions, int) or partitions < 1:
-        wrong.append("neo-partitions")
-    try:
-        databases(given.get("mysql-url-list", []))
-    except ValueError:
-        wrong.append("mysql-url-list")
-    if wrong:
-        yield f"replica-of: its {listing(wrong)} cannot be used, {remedy}"
-
-
-def _of_pieces(parameters: Parameters) -> Iterator[str]:
-    for path, names in PIECES.items():
-        piece = parameters
-        for name in path.split("."):
-            piece = piece[name]
-        for name in names:
-            if piece[name]:
-                yield (
-                    f"{path}.{name}: it is given, and replica-of, which says it already, is too; leave one of them out"
-                )
-
-
-def _of_instance(given: Published, kept: Kept) -> Iterator[str]:
-    own = kept.published.get(kept.zodb, {})
-    if kept.zodb == "neo" and own and all(given[key] == own.get(key) for key in ("neo-cluster", "neo-masters")):
+    used = {entry["name"]: (entry["user"], entry["password"]) for entry in mariadb(made)["database-list"]}
+    entries = databases(given["mysql-url-list"])
+    if other := [one["name"] for one in entries if used[one["name"]] != (one["user"], one["password"])]:
         yield (
-            "replica-of: it is what this ERP5 instance publishes itself, expected what another one does; copy that, or"
-            " leave replica-of out"
-        )
-    if kept.created and not kept.replica_of:
-        yield (
-            "replica-of: it is given, but this ERP5 instance was created without, and has data of its own; leave it"
-            " out, or"
-            " request another instance (after a rejoin, give mariadb.replication and upstream-* of zodb.neo)"
+            f"replica-of has another user or password for {listing(other)} than when the instance was created, which"
+            " stays; give mariadb.database-list with the present ones"
         )
 
 
@@ -194,54 +141,57 @@ def mariadb(plan: Plan) -> dict[str, Any]:
     own, follow = plan.parameters["mariadb"], plan.follow
     given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
     if plan.identity:
-        given["database-list"] = _database_list(plan.identity["mysql-url-list"], own["database-list"])
-    if follow:
+        given["database-list"] = _database_list(plan.identity, follow, own["database-list"])
+    if follow and not given_pieces(plan.parameters, "mariadb.replication"):
         bootstrap = follow["mariadb-replication-bootstrap-url"]
         given["replication"] = own["replication"] | {
             "primary-url": follow["mariadb-replication-primary-url"],
             "bootstrap-url": bootstrap,
+            # Where the primary cannot sign, a person does.
+            "caucased-url": "" if endpoint(follow) else follow.get("mariadb-caucased-url", ""),
             "control-url": follow.get("mariadb-takeover-url", ""),
             "replicate-with-tls": own["replication"]["replicate-with-tls"] and bootstrap.startswith("https:"),
         }
     return given
 
 
-def _database_list(urls: Sequence[str], own: Sequence[Parameters]) -> list[dict[str, Any]]:
-    """The original's databases with their passwords, which the replica then publishes, too; and, for after a takeover,
-    further ones of its own parameters that have a password."""
+def _database_list(identity: Published, follow: Published, own: Sequence[Parameters]) -> list[dict[str, Any]]:
+    """The original's databases with their passwords, which the replica then publishes, too; those that it has got
+    since, and further ones of our own parameters that have a password. A password of our own parameters counts more
+    than the original's: it may have been changed in SQL after a takeover."""
     listed = {entry["name"]: dict(entry) for entry in own}
-    found = [{**listed.get(entry["name"], {}), **entry} for entry in databases(urls)]
-    names = {entry["name"] for entry in found}
+    first, later = databases(identity["mysql-url-list"]), databases(follow.get("mysql-url-list", []))
+    names = {entry["name"] for entry in first}
+    theirs = first + [entry for entry in later if entry["name"] not in names]
+    # MariaDB refuses a user with two passwords.
+    known = [*later, *first, *(entry for entry in own if "password" in entry)]
+    passwords = {entry["user"]: entry["password"] for entry in known}
+    found = [listed.get(entry["name"], {}) | entry | {"password": passwords[entry["user"]]} for entry in theirs]
+    names = {entry["name"] for entry in theirs}
     return found + [entry for name, entry in listed.items() if name not in names and "password" in entry]
 
 
-def databases(urls: Any) -> list[dict[str, str]]:
-    """Name, user and password of each of `mysql-url-list`. Raises ValueError when one is not as MariaDB publishes"
-    " it."""
-    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise ValueError("not a list of texts")
-    found = []
-    for url in urls:
-        parts = urlsplit(url)
-        entry = {"name": parts.path.removeprefix("/"), "user": parts.username or "", "password": parts.password or ""}
-        if parts.scheme != "mysql" or not all(entry.values()):
-            raise ValueError("not a URL of a database")
-        found.append({key: unquote(value) for key, value in entry.items()})
-    return found
+def mysql_urls(plan: Plan, published: Sequence[str]) -> list[str]:
+    """What Zopes are connected to: each database keeps its place, as a connection is known by that, and one that is not
+    asked for any more keeps it too, lest another one comes in its place."""
+    before, now = ({urlsplit(url).path: url for url in urls} for urls in (plan.mysql_urls, published))
+    return list({**before, **now}.values())
 
 
 def neo(plan: Plan) -> dict[str, Any]:
     """The parameters of the NEO cluster."""
     own, follow = plan.parameters["zodb"]["neo"], plan.follow
-    given = {**own, "use-ipv6": own["use-ipv6"] or plan.parameters["use-ipv6"]}
+    given = {**own, "use-ipv6": plan.neo_on_ipv6}
     if plan.identity:
         given["partitions"] = plan.identity["neo-partitions"]
-    if follow:
+    certificates = "" if given_pieces(plan.parameters, "zodb.neo.ssl") else follow.get("neo-certificate-url", "")
+    if certificates or plan.identity.get("neo-certificate-url"):
+        given["ssl"] = own["ssl"] | {"enable": True}
+    if certificates:
+        given["ssl"]["upstream-certificate-url"] = certificates
+    if follow and not given_pieces(plan.parameters, "zodb.neo"):
         given["upstream-cluster"], given["upstream-masters"] = follow["neo-cluster"], follow["neo-masters"]
         given["upstream-control-url"] = follow.get("neo-takeover-url", "")
-        certificates = follow.get("neo-certificate-url", "")
-        if certificates:
-            given["ssl"] = own["ssl"] | {"enable": True, "upstream-certificate-url": certificates}
     return given
 
 
@@ -270,7 +220,7 @@ def zope(plan: Plan, name: str, password: str, of_mariadb: Published, of_zodb: P
         "families": plan.zope_partitions[name]["families"],
         "zodb": where,
         "expects-backup": plan.expects_backup,
-        "mysql-url-list": of_mariadb["database-list"],
+        "mysql-url-list": mysql_urls(plan, of_mariadb["database-list"]),
         "inituser-login": plan.inituser_login,
         "inituser-password": password,
         "products": parameters["products"],
@@ -296,13 +246,14 @@ def published(plan: Plan, password: str, of: Mapping[str, Published]) -> dict[st
         "site-id": plan.site_id,
         "inituser-login": plan.inituser_login,
         "inituser-password": password,
-        "mysql-url-list": of.get(MARIADB, {}).get("database-list", []),
+        "mysql-url-list": mysql_urls(plan, of.get(MARIADB, {}).get("database-list", [])),
         **{f"mariadb-{key}": value for key, value in of.get(MARIADB, {}).items()},
     }
     for key, value in of.get(plan.zodb, {}).items():
         found[key if key.startswith(f"{plan.zodb}-") else f"{plan.zodb}-{key}"] = value
     if plan.zodb == "neo":
-        found["neo-partitions"] = neo(plan)["partitions"]
+        # The cluster knows better than a parameter that may have been lost since; before a node told, that is it.
+        found.setdefault("neo-partitions", neo(plan)["partitions"])
         found["takeover-url"] = found.get("neo-takeover-url", "")
     for name in plan.zope_partitions:
         own = of.get(f"{ZOPE}-{name}", {})

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from requests import RequestException
 from slapos.recipe.librecipe import JSON_SERIALISED_MAGIC_KEY, wrap
 from zc.buildout import UserError
 
@@ -56,7 +57,8 @@ def asker(buildout: Any, connection: Mapping[str, str]) -> Ask:
             sentence = f"{name}: {NO_PARTITION}"
             logger.warning(sentence)  # a caller may go on without
             raise NoPartition(sentence) from None
-        except (slap.ServerError, slap.ConnectionError) as error:
+        except (slap.ServerError, slap.ConnectionError, RequestException) as error:
+            # What a Master answers with another status, such as 403 or 504, arrives as the last; it has no parameters.
             sentence = f"{name} cannot be requested: {error}"
             logger.warning(sentence)
             raise UserError(sentence) from None

@@ -6,6 +6,7 @@ from typing import Any
 
 from zc.buildout import UserError
 
+from slapos.recipe.erp5.buildout import port
 from slapos.recipe.erp5.errors import ConfigurationError
 from slapos.recipe.erp5.zope import mysql_url, tls
 
@@ -44,6 +45,12 @@ def of_database(zodb: Mapping[str, Any]) -> Iterator[str]:
     for key in foreign:
         if zodb[key].strip():
             yield f"zodb.{key}: it is given, but zodb.type is {kind}; leave it out, or give the other type."
+    for key in ("neo-masters", "neo-admins", "zeo-address"):
+        if any(int(address.rpartition(":")[2]) > port.HIGHEST for address in zodb[key].split()):
+            yield f"zodb.{key}: it has a port above {port.HIGHEST}; give it as the database publishes it."
+    for key in ("neo-cluster", "zeo-storage"):
+        if zodb[key] and (zodb[key] != zodb[key].strip() or "\n" in zodb[key]):
+            yield f"zodb.{key}: it has a line break, or spaces at its ends; give it as the database publishes it."
 
 
 def of_user(parameters: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.promise.base import Promise
 from slapos.recipe.erp5.verdict import Verdict
 from slapos.recipe.erp5.zope import config as configuration
-from slapos.recipe.erp5.zope import standby_state, verdict
+from slapos.recipe.erp5.zope import listening, standby_state, verdict
 from slapos.recipe.erp5.zope.config import Config
 
 
@@ -15,4 +15,7 @@ class RunPromise(Promise):
     load = staticmethod(configuration.load)
 
     def judge(self, config: Config) -> Verdict:
-        return verdict.standby(config, standby_state.status(config.run), times.now())
+        standing = standby_state.status(config.run)
+        states = {zope.name: zope.state for zope in standing.zopes} if standing else {}
+        answers = listening.ask_all(config, states)
+        return verdict.standby(config, standing, times.now(), answers, listening.silence_of_zeo(config))

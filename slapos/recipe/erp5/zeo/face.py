@@ -3,11 +3,9 @@
 
 from collections.abc import Iterator
 
-from slapos.recipe.erp5 import times
 from slapos.recipe.erp5.control.face import Face, Row, moment
 from slapos.recipe.erp5.words import size_text
-from slapos.recipe.erp5.zeo.facts import Facts
-from slapos.recipe.erp5.zeo.status import Backups
+from slapos.recipe.erp5.zeo.facts import Backed, Facts
 
 ROLES = {True: "Serves", False: "Does not answer", None: "Nobody has looked yet"}
 
@@ -32,12 +30,12 @@ def _details(facts: Facts) -> Iterator[Row]:
 
 def _backups(facts: Facts) -> Iterator[Row]:
     for one in facts.backups:
-        yield Row(f"Last backup of {one.storage}", moment(times.text(one.last)) if one.last else "never")
+        yield Row(f"Last backup of {one.storage}", moment(one.last))
         if one.newest:
             yield Row("Newest file", one.newest, code=True)
             yield Row("In all", _all(one))
     yield Row("Next backup", moment(facts.next_backup) if facts.scheduled and facts.next_backup else "not scheduled")
 
 
-def _all(one: Backups) -> str:
+def _all(one: Backed) -> str:
     return f"{one.chains} full, and what was added to them: {size_text(one.size)}"

@@ -16,6 +16,20 @@ SERVER, BACKUPS = "zeo", "zeo-backup"
 
 
 @dataclass(frozen=True)
+class Backed:
+    """The backups of a storage: when the `last` good run was begun, and the `newest` file, both empty for none.
+
+    `size` is what they take in bytes, in so many `chains` of a full one and what was added.
+    """
+
+    storage: str
+    last: str
+    newest: str
+    chains: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Facts(facts.Facts):
     """Everything. `answers` is None before anybody has looked; `next_backup` a moment, or empty; sizes are in bytes."""
 
@@ -25,7 +39,7 @@ class Facts(facts.Facts):
     unserved: tuple[str, ...]
     scheduled: bool
     next_backup: str
-    backups: tuple[Backups, ...]
+    backups: tuple[Backed, ...]
 
 
 def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
@@ -53,5 +67,10 @@ def gather(config: Config, sampler: Sampler, now: datetime) -> Facts:
         unserved=server.unserved if server else (),
         scheduled=config.backup.enable,
         next_backup=backups.scheduler.job(verdict.BACKUP).next_run if config.backup.enable else "",
-        backups=backups.backups,
+        backups=tuple(backed(one) for one in backups.backups),
     )
+
+
+def backed(one: Backups) -> Backed:
+    """What is told of the backups of a storage; whether they are good the problems tell."""
+    return Backed(one.storage, times.text(one.last) if one.last else "", one.newest, one.chains, one.size)

@@ -25,7 +25,7 @@ def of(facts: Facts) -> Iterator[Metric]:
     taken = GaugeMetricFamily("zeo_backup_bytes", "Bytes that all backups take.", labels=["storage"])
     for backup in facts.backups:
         if backup.last:
-            last.add_metric([backup.storage], backup.last.timestamp())
+            last.add_metric([backup.storage], seconds(backup.last))
         taken.add_metric([backup.storage], backup.size)
     yield last
     yield taken

@@ -88,7 +88,8 @@ def _age(status: Snapshot, one: Backups) -> Iterator[str]:
     if one.created is None:
         return
     periodicity = status.config.backup.periodicity
-    last = one.last if one.newest else None
+    # A moment that is yet to come is a clock's mistake, and counts for nothing, as it does for the scheduler.
+    last = one.last if one.newest and one.last and one.last <= status.at else None
     try:
         limit = overdue.oldest_start(periodicity, BACKUP, one.created, last, status.at)
     except ConfigurationError as error:

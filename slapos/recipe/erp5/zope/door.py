@@ -7,7 +7,11 @@ import socket
 import time
 
 MOST = 40
-"""Connections at once; more of them wait in the kernel's queue. A partition has several doors, and 1024 descriptors."""
+"""Connections at once; more of them wait in the kernel's queue."""
+MOST_OF_ALL = 800
+"""Connections of all doors of a process, which has 1024 descriptors, and cannot select() those beyond."""
+STEPS = 8
+"""How often one connection is read from in a turn, as others wait: who sends fast enough never lets it end."""
 LONGEST = 16 << 10
 """Bytes of a request that are read before it is answered, whether its headers have ended or not."""
 PATIENCE = 5.0
@@ -62,25 +66,25 @@ class Visitor:
     def turn(self) -> bool:
         """Go on as far as possible without waiting; False when the connection is closed."""
         try:
-            while self._step():
-                pass
-            return True
+            for _ in range(STEPS):
+                self._step()
         except BlockingIOError:
-            if time.monotonic() < self.deadline:
-                return True
-        except (OSError, EOFError):
             pass
+        except (OSError, EOFError):
+            self.deadline = 0.0
+        if time.monotonic() < self.deadline:
+            return True
         self.connection.close()
         return False
 
-    def _step(self) -> bool:
+    def _step(self) -> None:
         """Raises BlockingIOError when there is nothing to do yet, EOFError or OSError at the end."""
         if self.response:
             self.response = self.response[self.connection.send(self.response) :]
             if not self.response:
                 # Closed with something unread, the answer could be lost (RST).
                 self.connection.shutdown(socket.SHUT_WR)
-            return True
+            return
         data = self.connection.recv(LONGEST)
         if not data:
             raise EOFError
@@ -89,25 +93,24 @@ class Visitor:
             if b"\r\n\r\n" in self.request or len(self.request) >= LONGEST:
                 self.answered, self.deadline = True, time.monotonic() + PATIENCE
                 self.response = answer(self.state, self.reason, not self.request.startswith(b"HEAD "))
-        return True
 
 
 class Door:
-    """The visitors of one listening socket, which somebody else may accept on, too."""
+    """The visitors of one listening socket, at most `most`; somebody else may accept on it, too."""
 
-    def __init__(self, listening: socket.socket) -> None:
-        self.listening = listening
+    def __init__(self, listening: socket.socket, most: int = MOST) -> None:
+        self.listening, self.most = listening, most
         self.visitors: dict[socket.socket, Visitor] = {}
 
     def waiting(self, is_open: bool) -> tuple[list[socket.socket], list[socket.socket]]:
         """What may become readable, and writable; nobody new is let in unless it `is_open`."""
         found = list(self.visitors)
         writing = [visitor.connection for visitor in self.visitors.values() if visitor.response]
-        return found + ([self.listening] if is_open and len(found) < MOST else []), writing
+        return found + ([self.listening] if is_open and len(found) < self.most else []), writing
 
     def turn(self, is_open: bool, state: str, reason: str) -> None:
         """Let in who waits, and go on with everybody."""
-        while is_open and len(self.visitors) < MOST:
+        while is_open and len(self.visitors) < self.most:
             try:
                 connection, _ = self.listening.accept()
             except OSError:  # nobody there, or gone again

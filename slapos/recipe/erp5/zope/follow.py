@@ -62,7 +62,9 @@ class NeoFollower:
             self._give_up(now, "the program that asks did not answer")
         if not self._asked and now >= self._next:
             self._ask(now)
-        if not self.state:
+        if self.state:
+            self._masters.close()  # one that was begun: nobody is to have a connection to a backup's masters
+        else:
             self._masters.turn(now)
 
     def close(self) -> None:
@@ -147,7 +149,8 @@ def understand(line: bytes) -> tuple[str, str, int]:
 
 
 class Probe:
-    """Whether somebody takes TCP connections on one of some addresses (host:port), tried in turn; never blocks.
+    """Whether somebody takes TCP connections on one of some addresses (host:port), tried in turn; never blocks, but for
+    looking up an address that is a name.
 
     `answers` is what was found last, `detail` why nobody does.
     """
@@ -158,32 +161,43 @@ class Probe:
         self.answers, self.detail, self.next_turn = False, "it was not asked yet", 0.0
         self._turn, self._began, self._failed = 0, 0.0, 0
         self._socket: socket.socket | None = None
+        self._to: tuple = ()
 
     def turn(self, now: float) -> None:
         """Go on, when it is time."""
         if now < self.next_turn:
             return
-        address = self.addresses[self._turn % len(self.addresses)]
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-            self._socket.setblocking(False)
-            self._began = now
-        number = self._socket.connect_ex(address)
-        if number in (errno.EINPROGRESS, errno.EALREADY) and now < self._began + CONNECT_WITHIN:
-            self.next_turn = now + 0.05
-            return
+        try:
+            number = self._connect(self.addresses[self._turn % len(self.addresses)], now)
+        except (OSError, OverflowError) as error:  # such as a name that is not known, or no such port
+            why = getattr(error, "strerror", None) or str(error)
+        else:
+            if number in (errno.EINPROGRESS, errno.EALREADY) and now < self._began + CONNECT_WITHIN:
+                self.next_turn = now + 0.05
+                return
+            why = "" if number in (0, errno.EISCONN) else os.strerror(number)
         self.close()
         self.next_turn = now + 2 * INTERVAL
-        self._conclude(0 if number == errno.EISCONN else number)
+        self._conclude(why)
 
-    def _conclude(self, number: int) -> None:
+    def _connect(self, address: tuple[str, int], now: float) -> int:
+        """Begin, or go on; returns an error's number. Raises OSError, OverflowError when it cannot even begin."""
+        if self._socket is None:
+            # Text would load the codec of international names.
+            family, kind, _, _, found = socket.getaddrinfo(address[0].encode(), None, type=socket.SOCK_STREAM)[0]
+            self._socket, self._to = socket.socket(family, kind), (found[0], address[1], *found[2:])
+            self._socket.setblocking(False)
+            self._began = now
+        return self._socket.connect_ex(self._to)
+
+    def _conclude(self, why: str) -> None:
         """One that answers is kept to; without any, all of them were tried before that is said."""
-        if number == 0:
+        if not why:
             self.answers, self.detail, self._failed = True, "", 0
             return
         self._turn, self._failed = self._turn + 1, self._failed + 1
         if self._failed >= len(self.addresses):
-            self.answers, self.detail = False, os.strerror(number)
+            self.answers, self.detail = False, why
 
     def close(self) -> None:
         if self._socket is not None:

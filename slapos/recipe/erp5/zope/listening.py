@@ -2,11 +2,13 @@
 """Asks each address of a partition's Zopes for a page, and notes who answered: Zope, or its standby supervisor."""
 
 import http.client
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from slapos.recipe.erp5.zeo import status
 from slapos.recipe.erp5.zope.config import Config, Instance
+from slapos.recipe.erp5.zope.standby_decide import SERVING
 
 TIMEOUT = 10.0
 """Seconds; slapos ends a promise after 20."""
@@ -37,7 +39,16 @@ def ask(zope: Instance, timeout: float = TIMEOUT) -> Answer:
         connection.close()
 
 
-def ask_all(config: Config) -> Sequence[Answer]:
-    """All at once, in their order."""
-    with ThreadPoolExecutor(max_workers=len(config.zopes)) as pool:
-        return list(pool.map(ask, config.zopes))
+def ask_all(config: Config, states: Mapping[str, str] | None = None) -> Sequence[Answer]:
+    """All at once, in their order; with the `states` that their supervisor tells, only those which serve."""
+    zopes = [zope for zope in config.zopes if states is None or states.get(zope.name) == SERVING]
+    with ThreadPoolExecutor(max_workers=max(len(zopes), 1)) as pool:
+        return list(pool.map(ask, zopes))
+
+
+def silence_of_zeo(config: Config) -> str:
+    """Why the ZEO server does not answer; empty when it does, or the database is no ZEO's."""
+    if not config.zeo:
+        return ""
+    host, _, port = config.zeo.address.rpartition(":")
+    return status.silence(host.strip("[]"), int(port))

@@ -17,7 +17,7 @@ import sys
 import time
 
 from slapos.recipe.erp5 import lean, supervise
-from slapos.recipe.erp5.zope import follow
+from slapos.recipe.erp5.zope import door, follow
 from slapos.recipe.erp5.zope.standby_decide import (
     ALL,
     RUNNING,
@@ -35,6 +35,8 @@ COMMANDS = ("hold", "release", "restart")
 ORPHANS_FOR = 15.0
 """Seconds that Zopes of a supervisor that was killed have to end; they were asked to by its end."""
 
+KEEP_AGAIN_AFTER = 5.0
+
 
 def parse(line: str) -> tuple[str, str, str] | None:
     """A request as (command, family or ALL, id); None for anything else."""
@@ -50,8 +52,15 @@ class Standby:
         self.fifo_path = f"{partition}/var/run/zope.standby"
         self.state_path = f"{partition}/var/run/zope.standby.json"
         self.held_path = f"{partition}/srv/zope-held.json"
+        visitors = min(door.MOST, max(door.MOST_OF_ALL // len(config["zopes"]), 1))
         self.zopes = [
-            Zope(zope["name"], zope["family"], (zope["host"], zope["port"]), _command(start, path, zope["name"]))
+            Zope(
+                zope["name"],
+                zope["family"],
+                (zope["host"], zope["port"]),
+                _command(start, path, zope["name"]),
+                visitors,
+            )
             for zope in config["zopes"]
         ]
         self.families = frozenset(zope.family for zope in self.zopes)
@@ -60,6 +69,7 @@ class Standby:
         self.down_since, self.served, self.ending = time.monotonic(), False, False
         self.earlier_families: frozenset[str] = frozenset()
         self.orphans, self.orphans_until = self._earlier(), time.monotonic() + ORPHANS_FOR
+        self.kept, self.keep_at = True, 0.0  # whether what is held is written down, else when that is tried again
         self.held = self._load_held(config["hold"])
         self.pending: list[tuple[str, str, str]] = []
         self.answered: list[str] = []
@@ -99,7 +109,8 @@ class Standby:
         return self.held
 
     def _save_held(self) -> None:
-        _write(self.held_path, sorted(self.held), durable=True)
+        self.kept = _write(self.held_path, sorted(self.held), durable=True)
+        self.keep_at = time.monotonic() + KEEP_AGAIN_AFTER
 
     def _save(self) -> None:
         follower = self.follower
@@ -161,6 +172,8 @@ class Standby:
             zope.look_at_child(now)
             zope.open_door(now)
             self._decide(zope, now)
+        if not self.kept and now >= self.keep_at:
+            self._save_held()
         self._answer()
         self._save()
         for zope in self.zopes:
@@ -222,11 +235,12 @@ class Standby:
         return [zope for zope in self.zopes if family in (ALL, zope.family)]
 
     def _answer(self) -> None:
-        """A hold or a restart is done when nothing runs any more that was to end."""
+        """A hold or a restart is done when nothing runs any more that was to end; a hold or a release is kept then."""
         done = [
-            request
-            for request in self.pending
-            if request[0] == "release" or not any(zope.child and zope.asked for zope in self._of(request[1]))
+            (command, family, identifier)
+            for command, family, identifier in self.pending
+            if (command == "restart" or self.kept)
+            and (command == "release" or not any(zope.child and zope.asked for zope in self._of(family)))
         ]
         if done:
             self.pending = [request for request in self.pending if request not in done]
@@ -278,8 +292,8 @@ def _follower(config: dict) -> follow.NeoFollower | follow.ZeoFollower:
     return follow.NeoFollower(words, neo["cluster"], neo["masters"], neo.get("tls", ()))
 
 
-def _write(path: str, value: object, durable: bool = False) -> None:
-    """A file on a full disk ends nothing."""
+def _write(path: str, value: object, durable: bool = False) -> bool:
+    """Whether it could be written: a file on a full disk ends nothing."""
     try:
         descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -290,6 +304,8 @@ def _write(path: str, value: object, durable: bool = False) -> None:
         os.replace(f"{path}.new", path)
     except OSError as error:
         supervise.log("zope", f"{path} cannot be written ({error.strerror}); it goes on")
+        return False
+    return True
 
 
 def serve(arguments: list[str]) -> int:

@@ -16,15 +16,21 @@ BACKUP = 75
 """The exit code of a Zope that found its NEO cluster to be a backup (py2/zope_serve.py)."""
 AFTER_BACKUP = 1.0
 """Seconds after such an end; by then the follower has heard of it, too."""
+BACKUPS = 3
+"""So many such ends in a row are none that pass: what is asked for the state is not the cluster that Zope is at."""
 PATIENCE = 20.0
 """Seconds from SIGTERM to SIGKILL: twice as long as a Zope gives to its requests."""
 BIND_AGAIN_AFTER = 1.0
 
 
 class Zope:
-    """What is known of one; `command` gets the numbers of two descriptors, of the socket and of the pipe, appended."""
+    """What is known of one; `command` gets the numbers of two descriptors, of the socket and of the pipe, appended; at
+    most so many `visitors` are answered in its place at once."""
 
-    def __init__(self, name: str, family: str, address: tuple[str, int], command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, family: str, address: tuple[str, int], command: Sequence[str], visitors: int = door.MOST
+    ) -> None:
+        self.visitors = visitors
         self.name, self.family, self.address, self.command = name, family, address, list(command)
         self.state, self.reason, self.since = WAITING, "its supervisor has just started", supervise.moment()
         self.next_start = ""
@@ -32,7 +38,7 @@ class Zope:
         self.child, self.ready_pipe, self.kill_at, self.ended = 0, -1, 0.0, 0.0
         self.is_ready = self.asked = False
         self.started = self.start_at = self.bind_at = 0.0
-        self.failures, self.end = 0, ""
+        self.failures, self.backups, self.end = 0, 0, ""
         self.ends: list[dict] = []
 
     # ---- how it stands
@@ -77,7 +83,7 @@ class Zope:
         """Listen, if need be and possible; another process may have the port still, such as an earlier Zope."""
         if self.door is None and now >= self.bind_at:
             try:
-                self.door = door.Door(door.listen(*self.address))
+                self.door = door.Door(door.listen(*self.address), self.visitors)
             except OSError as error:
                 if self.bind_at == 0.0:
                     supervise.log(self.name, f"port {self.address[1]} cannot be had ({error.strerror}); it tries on")
@@ -89,7 +95,11 @@ class Zope:
         """Its process gets the socket, and a pipe to say that it serves."""
         assert self.door
         listening: socket.socket = self.door.listening
-        self.ready_pipe, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.ready_pipe, writer = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            self._failed(now, f"cannot be started ({error.strerror})", 0)
+            return
         os.set_blocking(self.ready_pipe, False)
         words = [*self.command, "--socket", str(listening.fileno()), "--ready", str(writer)]
         os.set_inheritable(writer, True)
@@ -125,6 +135,7 @@ class Zope:
             except BlockingIOError:
                 return
             self.is_ready = data == b"1"
+            self.backups = 0 if self.is_ready else self.backups
             self._close_pipe()
 
     def _close_pipe(self) -> None:
@@ -154,12 +165,20 @@ class Zope:
             self.start_at, self.end = now, ""
             supervise.log(self.name, f"{supervise.describe(status)}, as asked")
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == BACKUP:
-            self.start_at, self.end = now + AFTER_BACKUP, ""
-            supervise.log(self.name, "ended by itself, as its NEO cluster is a backup")
+            self._found_a_backup(now)
         else:
             self._failed(now, supervise.describe(status), self.ended - self.started)
         self.asked = False
         return True
+
+    def _found_a_backup(self, now: float) -> None:
+        self.backups += 1
+        if self.backups < BACKUPS:
+            self.start_at, self.end = now + AFTER_BACKUP, ""
+            supervise.log(self.name, "ended by itself, as its NEO cluster is a backup")
+        else:
+            how = "found its NEO cluster to be a backup, though the admins tell that it serves (are they another's?),"
+            self._failed(now, how, self.ended - self.started)
 
     def _failed(self, now: float, how: str, ran: float) -> None:
         self.failures = supervise.failures_after(self.failures, ran)

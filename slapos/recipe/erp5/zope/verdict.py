@@ -20,15 +20,33 @@ WAITED_FOR = (RUNNING, "STARTING_BACKUP", "BACKINGUP", "STOPPING_BACKUP")
 """States in which the database is as it should be: it serves, or is a replica that can be taken over."""
 
 
-def standby(config: Config, standing: Standing | None, now: datetime) -> Verdict:
-    """Whether all Zopes serve that could; else, what they wait for."""
+def standby(
+    config: Config, standing: Standing | None, now: datetime, answers: Iterable[Answer] = (), zeo: str = ""
+) -> Verdict:
+    """Whether all Zopes serve that could; else, what they wait for.
+
+    `answers` are of those which their supervisor believes to serve, `zeo` is why a ZEO server does not answer: it knows
+    of neither, as it does not look once a Zope has said that it serves.
+    """
     if standing is None:
         return Verdict(False, (standby_state.nobody(config.run),))
-    return judge(_problems(standing, now), sentence(standing.zopes))
+    return judge(_problems(standing, now, answers, zeo), sentence(standing.zopes))
 
 
-def _problems(standing: Standing, now: datetime) -> Iterator[str]:
+def _problems(standing: Standing, now: datetime, answers: Iterable[Answer], zeo: str) -> Iterator[str]:
     yield from away(standing, now)
+    serving = ", ".join(zope.name for zope in standing.zopes if zope.state == SERVING)
+    if zeo and serving:
+        yield (
+            f"{standing.database.name} does not answer ({zeo}), and {serving} can show what is in memory alone,"
+            " expected it to serve: see the promise zeo of its partition, or look at the network between"
+        )
+    for answer in answers:
+        if answer.error:
+            yield (
+                f"{answer.name} is serving, but does not answer at {answer.address}: {answer.error}, expected a page:"
+                " look whether all its threads are busy; bin/zope-restart starts it anew"
+            )
     for zope in standing.zopes:
         said = problem(zope, standing.database, now)
         if said:
