@@ -14,10 +14,10 @@ PASSWORD = 'it\'s "100%" $HOME ${buildout:directory} \\ Ünïcode 日本'
 
 
 class DemoBeside(LoadScopeScheduling):
-    """The demo makes a node of its own, so another process may run it; all the rest shares one node."""
+    """The demos make a node of their own, so another process may run them; all the rest shares one node."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "demo" if "test_demo.py" in nodeid else "node"
+        return "demo" if "test_demo" in nodeid else "node"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> DemoBeside:
