@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""bin/demo --erp5: an ERP5 and its replica on one node; the one serves, the other stands by, and every promise is green."""
+"""bin/demo --erp5: an ERP5 and its replica on one node; one serves, the other stands by, and every promise is green."""
 
 import re
 import urllib.request
@@ -19,8 +19,8 @@ def test_one_serves_and_its_replica_stands_by(directory):
     assert named == {"", "neo-node-0", *expected}, output
     assert re.search(r"^erp5, http://\S+ answers 200:$", output, re.MULTILINE), output
     assert re.search(
-        r"^erp5-replica, http://\S+ answers 503:\n .*This Zope is waiting *: the NEO cluster \S+ is BACKINGUP, a replica"
-        r" that serves nobody until it is taken over",
+        r"^erp5-replica, http://\S+ answers 503:\n .*This Zope is waiting *: the NEO cluster \S+ is BACKINGUP, a"
+        r" replica that serves nobody until it is taken over",
         output,
         re.MULTILINE,
     ), output
