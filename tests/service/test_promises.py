@@ -229,7 +229,7 @@ def test_a_killed_server_and_one_that_comes_back(ready, master):
     assert node.red("mariadb_server") == (
         f"no server answers on {ready.config.socket} (Can't connect to MySQL server on 'localhost' ({words}) (2003)), "
         f"expected {ours(ready)}: read var/log/mariadb-error.log, "
-        "and process the instance (slapos node instance) to start the service"
+        "and process the instance (slapos node instance --all) to start the service"
     )
     ready.start_server()
     assert "answers on" in node.green("mariadb_server")
@@ -361,7 +361,7 @@ def test_backups_by_a_living_scheduler_then_by_a_dead_one(ready, master):
     state.save(ready.config.scheduler_state, dataclasses.replace(known, heartbeat=heartbeat))
     assert node.red("mariadb_backup") == (
         f"the scheduler's last sign of life is 3 h old ({heartbeat}), expected one every 30 s: read the log of the "
-        "service mariadb-control, and process the instance (slapos node instance) to start it"
+        "service mariadb-control, and process the instance (slapos node instance --all) to start it"
     )
 
 

@@ -107,7 +107,7 @@ def test_a_haproxy_that_does_not_answer_is_told():
     assert (good, sentence) == (
         False,
         "haproxy does not answer on /partition/var/run/haproxy.sock (Connection refused), expected it to run: read the"
-        " log of the service balancer, and process the instance (slapos node instance) when that does not run",
+        " log of the service balancer, and process the instance (slapos node instance --all) when that does not run",
     )
 
 

@@ -13,7 +13,9 @@ from slapos.recipe.erp5.verdict import Verdict
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=100)
-REMEDY = "read the log of the service mariadb-control, and process the instance (slapos node instance) to start it"
+REMEDY = (
+    "read the log of the service mariadb-control, and process the instance (slapos node instance --all) to start it"
+)
 
 
 def moment(value: datetime) -> str:

@@ -133,7 +133,7 @@ def test_a_replica_without_the_parameter():
 def test_no_database_where_a_replica_is_asked_for():
     assert problem(exists=False, own=None, bootstrap=None) == (
         f"Mariadb is not in replica mode, as there is no database yet, expected a replica of {THERE}: process the "
-        "instance (slapos node instance) to start the service, which makes it"
+        "instance (slapos node instance --all) to start the service, which makes it"
     )
 
 

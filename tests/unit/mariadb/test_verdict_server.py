@@ -74,28 +74,28 @@ def test_creation_has_stopped():
     sentence = problem(Answer(SOCKET, error="nobody"), exists=False, creating=True, at_work=False, error="no room")
     assert sentence == (
         "the creation of the database has stopped (no room), expected a database that answers: remove that cause, "
-        "then process the instance (slapos node instance), and the creation begins again"
+        "then process the instance (slapos node instance --all), and the creation begins again"
     )
 
 
 def test_no_database():
     assert problem(Answer(SOCKET, error="nobody"), exists=False) == (
         "there is no database in /p/srv/mariadb, expected one, as the service makes it when it starts: process the "
-        "instance (slapos node instance) to start the service, and if that does not help read its log"
+        "instance (slapos node instance --all) to start the service, and if that does not help read its log"
     )
 
 
 def test_down():
     assert problem(Answer(SOCKET, error="nobody"), Answer(TCP, error="refused")) == (
         f"no server answers on {SOCKET} (nobody), {EXPECTED}: read var/log/mariadb-error.log, "
-        "and process the instance (slapos node instance) to start the service"
+        "and process the instance (slapos node instance --all) to start the service"
     )
 
 
 def test_down_with_a_step_before():
     assert problem(Answer(SOCKET, error="nobody"), Answer(TCP, error="refused"), step="upgrade") == (
         f"no server answers on {SOCKET} (nobody; the service's last step: upgrade), {EXPECTED}: "
-        "read var/log/mariadb-error.log, and process the instance (slapos node instance) to start the service"
+        "read var/log/mariadb-error.log, and process the instance (slapos node instance --all) to start the service"
     )
 
 

@@ -115,7 +115,7 @@ def test_server(tmp_path, config):
     assert result.hasFailed()
     assert result.message == (
         f"there is no database in {config.data_directory}, expected one, as the service makes it when it starts: "
-        "process the instance (slapos node instance) to start the service, and if that does not help read its log"
+        "process the instance (slapos node instance --all) to start the service, and if that does not help read its log"
     )
 
 
@@ -124,7 +124,7 @@ def test_backup(tmp_path, config):
     assert result.hasFailed()
     assert result.message == (
         "the scheduler never ran, expected a sign of life every 30 s: read the log of the service mariadb-control, "
-        "and process the instance (slapos node instance) to start it"
+        "and process the instance (slapos node instance --all) to start it"
     )
     state.save(config.scheduler_state, State(heartbeat=times.text(times.now())))
     result = run(tmp_path, mariadb_backup, config)

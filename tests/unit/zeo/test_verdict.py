@@ -175,7 +175,7 @@ def test_none_yet():
         (
             snapshot(heartbeat=""),
             "the scheduler never ran, expected a sign of life every 30 s: read the log of the service zeo-control, and"
-            " process the instance (slapos node instance) to start it",
+            " process the instance (slapos node instance --all) to start it",
         ),
     ],
 )

@@ -25,7 +25,7 @@ def _problems(snapshot: Snapshot) -> Iterator[str]:
         if not supervised:
             yield (
                 f"haproxy does not answer on {config.socket} ({snapshot.silence}), expected it to run: read the log of"
-                " the service balancer, and process the instance (slapos node instance) when that does not run"
+                " the service balancer, and process the instance (slapos node instance --all) when that does not run"
             )
         return
     if snapshot.refusal:

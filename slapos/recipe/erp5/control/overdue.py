@@ -18,7 +18,8 @@ MARGIN = timedelta(hours=1)
 def scheduler_problems(scheduler: State, prefix: str, now: datetime) -> Iterator[str]:
     """That the scheduler in the service PREFIX-control gives no sign of life, or could not follow its configuration."""
     remedy = (
-        f"read the log of the service {prefix}-control, and process the instance (slapos node instance) to start it"
+        f"read the log of the service {prefix}-control, and process the instance (slapos node instance --all) to start"
+        " it"
     )
     if not scheduler.heartbeat:
         yield f"the scheduler never ran, expected a sign of life every 30 s: {remedy}"

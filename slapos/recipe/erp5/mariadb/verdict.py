@@ -19,7 +19,7 @@ BINARY_LOG_FLOOR = 1 << 30
 """Free bytes wanted for binary logs at least: one file at its largest, MariaDB's default max_binlog_size."""
 SHORTEST = timedelta(days=1)
 """Growth over less time than this is not taken for the rate of days to come."""
-PROCESS = "process the instance (slapos node instance)"
+PROCESS = "process the instance (slapos node instance --all)"
 
 
 # ---- the server
