@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from slapos.recipe.erp5.control import journal, session, token
+from slapos.recipe.erp5.control import action, journal, session, token
 from slapos.recipe.erp5.tls.context import unverified
 from tests.service import servers
 from tests.service.control_fixtures import BROWSER, TOKEN, Answer, Client, Front, fronted
@@ -61,7 +61,8 @@ def test_a_form_counts_once(front):
     before = len(journal.last(front.config, 100))
     form = fields(client.form("fence"))
     assert client.post("/action/fence", **form).status == 303
-    wait_for(lambda: len(journal.last(front.config, 100)) > before, "the action's end")
+    wait_for(lambda: len(journal.last(front.config, 100)) > before, "the action's entry")
+    wait_for(lambda: action.current(front.config) is None, "its end")
     for _ in range(3):
         answer = client.post("/action/fence", **form)
         assert answer.status == 409

@@ -152,7 +152,7 @@ def run(config: Config, act: Act, options: dict[str, Any]) -> str:
         cancel_before(config, act, peer, str(primary.about.get("hand-over-id", "")))
         act.step(f"let {address} get ready to follow")
         with _before(f"{address} is writable as before"):
-            peer.call("prepare-hand-over", {"primary-url": own_url.primary(config)}, PREPARING)
+            in_turn(peer, "prepare-hand-over", {"primary-url": own_url.primary(config)}, PREPARING)
             wait_near(connection, act, lambda: peer.call("status", {})["position"])
         return _Switch(config, act, peer, connection, address).complete()
 
@@ -161,7 +161,19 @@ def cancel_before(config: Config, act: Act, peer: Peer, name: str) -> None:
     """Tell the primary that an earlier hand-over of ours was cancelled, when it has not asked yet. Raises Error."""
     if name and hand_over.outcome(config, hand_over.secret_of(config, name)) == hand_over.CANCELLED:
         act.step("let the primary write again, as an earlier switchover was cancelled")
-        peer.call("cancel", {"id": name}, CANCELLING)
+        in_turn(peer, "cancel", {"id": name}, CANCELLING)
+
+
+def in_turn(peer: Peer, name: str, arguments: dict[str, str], patience: float) -> dict[str, Any]:
+    """Ask the old primary, which is busy while it asks by itself how a hand-over ended. Raises Error."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return peer.call(name, arguments, patience)
+        except PeerRefused as error:
+            if not error.busy or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -206,7 +218,7 @@ def _tell(control_url: str, name: str, secret: str, timeout: float) -> str:
         return "; its old primary asks by itself, and follows"
     try:
         with Peer(control_url) as peer:
-            peer.call(name, {"id": peer_proof.public_name(secret)}, timeout)
+            in_turn(peer, name, {"id": peer_proof.public_name(secret)}, timeout)
         return ", and its old primary follows it"
     except Error as error:
         return f"; its old primary could not be told ({error}): it asks by itself, and follows"
@@ -276,15 +288,8 @@ class _Switch:
         return f"{self.address} is not writable, as it is fenced for another reason"
 
     def _tell(self, name: str, patience: float) -> dict[str, Any]:
-        """Tell the old primary how it ended, which is busy while it asks that by itself. Raises Error."""
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                return self.peer.call(name, {"id": peer_proof.public_name(self.secret)}, patience)
-            except PeerRefused as error:
-                if not error.busy or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.2)
+        """Tell the old primary how it ended. Raises Error."""
+        return in_turn(self.peer, name, {"id": peer_proof.public_name(self.secret)}, patience)
 
     def _closing(self, outage: float) -> str:
         self.act.step(f"let {self.address} follow this database")
