@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The SlapOS node that bin/demo starts: its Master, its release, instances that are requested of it, and its end."""
 
+import configparser
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import promises
 import psutil
@@ -153,11 +155,17 @@ class Node:
     def master_port(self) -> int:
         """The Master's port, kept in node/master-port; another one when somebody took it while the node was down."""
         kept = self.base / "master-port"
-        port = int(kept.read_text()) if kept.exists() else None
+        port = int(kept.read_text()) if kept.exists() else self._configured_port()
         if port is None or not (self.is_supervised() or is_free(port)):
             port = next(candidate for candidate in MASTER_PORTS if is_free(candidate))
             kept.write_text(str(port))
         return port
+
+    def _configured_port(self) -> int | None:
+        """That of a node which tests have started: a Master at another port would be waited for in vain."""
+        configuration = configparser.ConfigParser(interpolation=None)
+        configuration.read(self.base / "etc/slapos.cfg")
+        return urlsplit(configuration.get("slapos", "master_url", fallback="")).port
 
     def orphans(self) -> list[psutil.Process]:
         """Services whose supervisor was killed: nobody else will ever stop them, and they hold ports and locks."""
