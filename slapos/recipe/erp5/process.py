@@ -19,8 +19,9 @@ from typing import IO
 
 from slapos.recipe.erp5.errors import Busy, CommandError, Error
 
-# The client programs fall back to latin1 in an empty environment (measured), and speak the caller's language.
-FIXED = {"LC_ALL": "C.UTF-8"}
+# The client programs fall back to latin1 in an empty environment (measured), and speak the caller's language. Python
+# 2.7 would write compiled modules into a release that the account may write to, which others could not read.
+FIXED = {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 KEPT = ("PATH", "HOME", "TMPDIR", "TZ")
 PIPE_SIZE = 1 << 20
 """/proc/sys/fs/pipe-max-size, unless somebody changed it."""

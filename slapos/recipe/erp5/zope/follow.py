@@ -100,7 +100,9 @@ class NeoFollower:
         its_input, self._to = os.pipe2(os.O_CLOEXEC)
         self._from, its_output = os.pipe2(os.O_CLOEXEC)
         actions = [(os.POSIX_SPAWN_DUP2, its_input, 0), (os.POSIX_SPAWN_DUP2, its_output, 1)]
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+        # As process.FIXED, of which this process does not have the memory to spare.
+        fixed = {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {"PATH": os.environ.get("PATH", os.defpath), **fixed}
         try:
             # It ends with its input, that is with this process.
             self._pid = os.posix_spawn(self.command[0], self.command, environment, file_actions=actions)
