@@ -12,11 +12,12 @@ mariadb/service.py is one, tests/unit/control/fake/service.py the smallest.
 """
 
 import abc
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from slapos.recipe.erp5.control.configuration import Configuration
 from slapos.recipe.erp5.control.peer import NOBODY, Peers
@@ -63,13 +64,15 @@ class Nothing:
 class Service(abc.ABC, Generic[C, F]):
     """See the module's text; `prefix` begins the names of the programs, `json` is the configuration in the partition.
 
-    `about` says what the page looks after, "This page looks after ..."; `actions_module` is what `python -m` runs as
-    PREFIX-action; `has_page`: without one there is no page, no sampler, nothing but jobs and peers.
+    `about` says what the page looks after, "This page looks after ..."; `package` has the modules `actions`, `sampler`,
+    `facts`, `face` and `metrics`; `actions_module` is what `python -m` runs as PREFIX-action; `has_page`: without one
+    there is no page, no sampler, nothing but jobs and peers.
     """
 
     prefix: str
     json: str
     about: str
+    package: str
     actions_module: str
     has_page: bool = True
     peers: Peers = NOBODY
@@ -113,25 +116,29 @@ class Service(abc.ABC, Generic[C, F]):
     def watch(self, config: C, now: datetime, attempt: Attempt) -> None:
         """Let `attempt` do what is to be done now; each step raises Error, OSError: it is tried again."""
 
-    # ---- the page, and the same for programs: all of it where there is a page
+    # ---- the page, and the same for programs: all of it where there is a page, of modules of `package`
 
     @property
     def actions(self) -> Mapping[str, "Action"]:
         """By name, in the order of the page; the first is what `preflight` means when none is named."""
-        raise NotImplementedError
+        return self._module("actions").ACTIONS
 
     def sight(self) -> "Sight":
         """How the sampler looks at it every few seconds."""
-        raise NotImplementedError
+        return self._module("sampler").Sight()
 
     def facts(self, config: C, sampler: "Sampler", now: datetime) -> F:
         """All that is to be told; as a dataclass it becomes status.json, too. Raises Error."""
-        raise NotImplementedError
+        return self._module("facts").gather(config, sampler, now)
 
     def face(self, facts: F) -> "Face":
         """What the page shows of it."""
-        raise NotImplementedError
+        return self._module("face").of(facts)
 
     def metrics(self, facts: F) -> Iterable["Metric"]:
         """The same for Prometheus."""
-        raise NotImplementedError
+        return self._module("metrics").of(facts)
+
+    def _module(self, name: str) -> Any:
+        """One of the service's own, which is imported when it is asked for."""
+        return importlib.import_module(f"{self.package}.{name}")

@@ -4,10 +4,9 @@
 What is large is imported when it is asked for: neither an action nor the process while it is idle should hold the rest.
 """
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slapos.recipe.erp5.control.service import Attempt, Service
 from slapos.recipe.erp5.neo import config as configuration
@@ -15,21 +14,16 @@ from slapos.recipe.erp5.neo import peers, role_state
 from slapos.recipe.erp5.neo.config import PROGRAMS, ClusterConfig
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
-    from slapos.recipe.erp5.control.actions import Action
-    from slapos.recipe.erp5.control.face import Face
-    from slapos.recipe.erp5.control.sampler import Sampler, Sight
     from slapos.recipe.erp5.control.scheduler import Plan
-    from slapos.recipe.erp5.neo.facts import Facts
 
 
-class NeoCluster(Service[ClusterConfig, "Facts"]):
+class NeoCluster(Service[ClusterConfig, Any]):
     """See Service."""
 
     prefix = PROGRAMS
     json = "etc/neo.json"
     about = "a NEO cluster and its role"
+    package = "slapos.recipe.erp5.neo"
     actions_module = "slapos.recipe.erp5.neo.actions"
     peers = peers.OF_CLUSTER
     steady = frozenset({"fence-old-primary", "enforce-fence"})  # two primaries may be at work until it is done
@@ -50,32 +44,6 @@ class NeoCluster(Service[ClusterConfig, "Facts"]):
         from slapos.recipe.erp5.neo import watch  # with all that changes roles
 
         watch.look_on(config, attempt)
-
-    @property
-    def actions(self) -> Mapping[str, "Action"]:
-        from slapos.recipe.erp5.neo.actions import ACTIONS
-
-        return ACTIONS
-
-    def sight(self) -> "Sight":
-        from slapos.recipe.erp5.neo import sampler
-
-        return sampler.Sight()
-
-    def facts(self, config: ClusterConfig, sampler: "Sampler", now: datetime) -> "Facts":
-        from slapos.recipe.erp5.neo import facts
-
-        return facts.gather(config, sampler, now)
-
-    def face(self, facts: "Facts") -> "Face":
-        from slapos.recipe.erp5.neo import face
-
-        return face.of(facts)
-
-    def metrics(self, facts: "Facts") -> Iterable["Metric"]:
-        from slapos.recipe.erp5.neo import metrics
-
-        return metrics.of(facts)
 
 
 SERVICE = NeoCluster()

@@ -5,10 +5,8 @@ What is large is imported when it is asked for: neither an action nor the proces
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slapos.recipe.erp5.control.service import Service
 from slapos.recipe.erp5.zope import config as configuration
@@ -16,21 +14,16 @@ from slapos.recipe.erp5.zope import peers
 from slapos.recipe.erp5.zope.config import PROGRAMS, Config
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
-    from slapos.recipe.erp5.control.actions import Action
-    from slapos.recipe.erp5.control.face import Face
-    from slapos.recipe.erp5.control.sampler import Sampler, Sight
     from slapos.recipe.erp5.control.scheduler import Plan
-    from slapos.recipe.erp5.zope.facts import Facts
 
 
-class Zopes(Service[Config, "Facts"]):
+class Zopes(Service[Config, Any]):
     """See Service."""
 
     prefix = PROGRAMS
     json = "etc/zope.json"
     about = "the Zopes of a partition"
+    package = "slapos.recipe.erp5.zope"
     actions_module = "slapos.recipe.erp5.zope.actions"
     peers = peers.PEERS
 
@@ -48,32 +41,6 @@ class Zopes(Service[Config, "Facts"]):
         for home in config.homes.glob("*"):
             if home.name not in names:
                 shutil.rmtree(home, ignore_errors=True)
-
-    @property
-    def actions(self) -> Mapping[str, "Action"]:
-        from slapos.recipe.erp5.zope.actions import ACTIONS
-
-        return ACTIONS
-
-    def sight(self) -> "Sight":
-        from slapos.recipe.erp5.zope import sampler
-
-        return sampler.Sight()
-
-    def facts(self, config: Config, sampler: "Sampler", now: datetime) -> "Facts":
-        from slapos.recipe.erp5.zope import facts
-
-        return facts.gather(config, sampler, now)
-
-    def face(self, facts: "Facts") -> "Face":
-        from slapos.recipe.erp5.zope import face
-
-        return face.of(facts)
-
-    def metrics(self, facts: "Facts") -> Iterable["Metric"]:
-        from slapos.recipe.erp5.zope import metrics
-
-        return metrics.of(facts)
 
 
 SERVICE = Zopes()
